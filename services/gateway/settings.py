@@ -1,0 +1,49 @@
+"""The gateway's settings, on top of what every service has."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.gateway.engine import Limits
+from services.gateway.handshake import Policy
+from services.gateway.limits import Rate
+from services.gateway.session import Rules
+from shared.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """What one gateway pod allows and how it behaves."""
+
+    max_connections: int = Field(15_000, gt=0, description="clients of this pod; past it a handshake gets 503")
+    max_channels: int = Field(100, gt=0, description="channels of one connection")
+    max_message_bytes: int = Field(65_536, ge=125, description="one client message, after inflating")
+    send_buffer_bytes: int = Field(1_048_576, ge=1_024, description="unsent bytes of one client before it is too slow")
+    rate_limit_messages: int = Field(100, gt=0, description="messages one client may send in the window")
+    rate_limit_window: float = Field(60.0, gt=0, description="seconds")
+    heartbeat_interval: float = Field(30.0, gt=0, description="seconds between pings")
+    heartbeat_timeout: float = Field(90.0, gt=0, description="seconds of silence after which a client is gone")
+    allowed_origins: str = Field("*", description="origins whose pages may connect, separated by commas; * for all")
+    subscription_linger: float = Field(2.0, ge=0, description="seconds a NATS subject is kept after its last client")
+    compression: bool = Field(True, description="offer permessage-deflate")
+    compression_min_bytes: int = Field(512, ge=0, description="smaller messages are sent as they are")
+
+    @property
+    def limits(self) -> Limits:
+        """What the engine needs to know."""
+        return Limits(
+            message_bytes=self.max_message_bytes,
+            backlog_bytes=self.send_buffer_bytes,
+            heartbeat_interval=self.heartbeat_interval,
+            heartbeat_timeout=self.heartbeat_timeout,
+        )
+
+    @property
+    def rules(self) -> Rules:
+        """What a session needs to know."""
+        return Rules(Rate(self.rate_limit_messages, self.rate_limit_window), self.max_channels)
+
+    @property
+    def policy(self) -> Policy:
+        """What a handshake needs to know."""
+        origins = frozenset(origin.strip().rstrip("/").lower() for origin in self.allowed_origins.split(","))
+        return Policy(origins - {""}, self.max_connections, self.compression)
