@@ -22,7 +22,7 @@ import nats.js.errors
 from shared import channels, logs
 from shared.channels import Channel, Kind, parse_channel
 from shared.connection import Connection
-from shared.errors import InvalidPayload, PublishFailed
+from shared.errors import InvalidPayload, NatsUnavailable, PublishFailed
 from shared.events import Item, Signal, Story, Trend
 from shared.metrics import PublishMetrics
 from shared.streams import ITEMS, stream_of
@@ -168,6 +168,14 @@ class Broadcaster:
             else:
                 (self._metrics.duplicates if ack.duplicate else self._metrics.published).labels(kind).inc()
                 return Published(seq=ack.seq, duplicate=bool(ack.duplicate))
+
+    async def until_connected(self) -> None:
+        """Wait for NATS as long as one event may take; raises NatsUnavailable after that."""
+        deadline = None if self._give_up_after is None else time.monotonic() + self._give_up_after
+        try:
+            await self._until_connected(deadline)
+        except TimeoutError as error:
+            raise NatsUnavailable("publishing", f"no connection in {self._give_up_after:g} s") from error
 
     async def _until_connected(self, deadline: float | None) -> None:
         # Publishing while disconnected would fill the client's buffer with what we still hold: wait instead.

@@ -140,6 +140,7 @@ class Story(_Event):
     first_seen: Time
     last_seen: Time
     items: tuple[ItemRef, ...] = Field(default=(), description="the evidence: first and newest items, bounded")
+    merged_into: Id | None = Field(default=None, description="the story that took this one over, in its last update")
     revision: int = Field(default=0, ge=0)
     simulated: bool = False
 
@@ -148,7 +149,9 @@ class Signal(_Event):
     """One reason behind a trust score."""
 
     name: str = Field(min_length=1)
-    value: Unit | None = Field(description="None: nothing is known, so the signal neither raises nor lowers the score")
+    value: Unit | None = Field(
+        default=None, description="absent: nothing is known, so the signal neither raises nor lowers the score"
+    )
     weight: Unit = Field(description="its share in the score, after confidence")
     contribution: Finite = Field(description="points it moves the score from the neutral 50")
     confidence: Unit

@@ -29,8 +29,14 @@ class Received:
     _message: Msg
 
     async def confirm(self) -> None:
-        """Never deliver it again; a positioned intake takes all earlier ones as confirmed, too."""
-        await self._message.ack()
+        """Never deliver it again; a positioned intake takes all earlier ones as confirmed, too.
+
+        Raises NatsUnavailable if that could not be said: it will come again.
+        """
+        try:
+            await self._message.ack()
+        except (nats.errors.Error, OSError) as error:
+            raise NatsUnavailable("confirming a message", repr(error)) from error
 
 
 class Intake:
@@ -54,26 +60,33 @@ class Intake:
         )
         await self._open(config)
 
-    async def open_at(self, after: int | None, *, max_pending: int = 20_000) -> None:
-        """Start right after sequence `after`, or where the consumer stands if None; only one process may do this.
+    async def epoch(self) -> str:
+        """Return when the stream was created: sequences of a stream made anew are not comparable to those before."""
+        try:
+            info = await self._connection.jetstream.stream_info(self._stream)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise NatsUnavailable(f"looking at {self!r}", repr(error)) from error
+        return "" if info.created is None else info.created.isoformat()
+
+    async def open_at(self, after: int, *, max_pending: int = 20_000) -> None:
+        """Start right after sequence `after` (0 for the beginning); only one process may do this at a time.
 
         The consumer is made anew, so everything after `after` comes again, in order and at once.
         """
-        if after is not None:
-            try:
-                await self._connection.jetstream.delete_consumer(self._stream, self._durable)
-            except nats.js.errors.NotFoundError:
-                pass  # the first start
-            except (nats.errors.Error, TimeoutError, OSError) as error:
-                raise NatsUnavailable(f"opening {self!r}", repr(error)) from error
+        try:
+            await self._connection.jetstream.delete_consumer(self._stream, self._durable)
+        except nats.js.errors.NotFoundError:
+            pass  # the first start
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise NatsUnavailable(f"opening {self!r}", repr(error)) from error
         config = ConsumerConfig(
             durable_name=self._durable,
             filter_subject=self._subject,
             ack_policy=AckPolicy.ALL,
             ack_wait=600.0,
             max_ack_pending=max_pending,
-            deliver_policy=DeliverPolicy.ALL if after is None else DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=None if after is None else after + 1,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=after + 1,
         )
         await self._open(config)
 

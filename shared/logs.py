@@ -36,15 +36,25 @@ def configure(service: str, level: str, log_format: LogFormat) -> None:
     final_steps: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if log_format is LogFormat.JSON:
         final_steps.append(structlog.processors.format_exc_info)
+    else:
+        final_steps.append(_shorten)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared_steps, processors=[*final_steps, renderer])
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for noisy in ("uvicorn.access", "httpx", "nats"):
+    # They tell of each connection and request, or what our own lines say already.
+    for noisy in ("uvicorn", "httpx", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Leave out what a person in front of a terminal knows: which process this is."""
+    event.pop("service", None)
+    event.pop("module", None)
+    return event
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

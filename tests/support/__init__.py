@@ -1,0 +1,1 @@
+"""What several tests need: makers of items, running services, recording clients."""

@@ -1,0 +1,1 @@
+"""Pure parts, without sockets or sleeps."""
