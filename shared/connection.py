@@ -100,6 +100,9 @@ class Connection:
     async def flush(self) -> None:
         """Return once the server has processed all that was sent; raises NatsUnavailable if it is away."""
         try:
+            # nats-py's flush() writes its PING past commands that wait for its flusher task: the answer would prove
+            # nothing about a subscription asked for just before. So those are written first.
+            await self.client._flush_pending(force_flush=True)
             await self.client.flush(timeout=5)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise NatsUnavailable("flush", repr(error)) from error

@@ -25,12 +25,8 @@ async def serving(settings: GatewaySettings) -> AsyncIterator[tuple[Gateway, Htt
     registry = new_registry()
     nats = Connection(settings, "veracity-gateway", NatsMetrics(registry))
     gateway = Gateway(settings, nats, GatewayMetrics(registry))
-
-    def missing() -> list[str]:
-        return ([] if nats.connected else ["nats"]) + gateway.missing()
-
     app = FastAPI(title="Veracity Realtime gateway", version="1")
-    app.include_router(health.router("gateway", missing, registry))
+    app.include_router(health.router("gateway", gateway.missing, registry))
     app.include_router(routes.router(gateway))
     server = HttpServer(app, settings.host, settings.port, ws=upgrade.factory(gateway))
     gateway.engine.start()

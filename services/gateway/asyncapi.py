@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -37,7 +37,7 @@ def document() -> dict[str, Any]:
     )
     messages = {
         model.__name__: {
-            "name": model.model_fields["type"].default or model.__name__.lower(),
+            "name": get_args(model.model_fields["type"].annotation)[0],
             "summary": (model.__doc__ or "").split("\n")[0],
             "payload": {"$ref": f"#/components/schemas/{model.__name__}"},
         }

@@ -492,7 +492,7 @@ class Engine:
         except OSError:
             data = b""
         if not data:
-            self._drop(connection, connection.close_code or ABNORMAL)
+            self._drop(connection, ABNORMAL)
             return
         connection.heard = self._tick
         parser = connection.parser or Parser(self._limits.message_bytes, inflate=connection.deflate)
@@ -506,7 +506,7 @@ class Engine:
             if connection.phase is Phase.OPEN:
                 self.close_connection(connection, error.close_code, error.reason)
             else:
-                self._drop(connection, connection.close_code or error.close_code)
+                self._drop(connection, error.close_code)
 
     def _message(self, connection: Connection, opcode: int, message: str | bytes) -> None:
         if connection.phase is Phase.CLOSED:
@@ -524,17 +524,15 @@ class Engine:
             self._application.received(connection, message)
 
     def _close_received(self, connection: Connection, code: int) -> None:
-        if connection.phase is Phase.CLOSING:
-            self._drop(connection, connection.close_code)
-            return
-        if connection.backlog is None:
+        if connection.phase is Phase.OPEN and connection.backlog is None:
             self._write(connection, frames.encode_close(code), None)
         self._drop(connection, code)
 
     def _drop(self, connection: Connection, code: int) -> None:
-        """Let go of the socket, whatever state it is in."""
+        """Let go of the socket, whatever state it is in; the reason is that of our close frame, if one went out."""
         if connection.phase is Phase.CLOSED:
             return
+        code = connection.close_code or code
         connection.phase = Phase.CLOSED
         fd, connection.fd = connection.fd, -1
         del self._connections[fd]

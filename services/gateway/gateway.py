@@ -41,7 +41,7 @@ class Gateway:
     """One pod's gateway. Mounted on an `Engine` as its application and on the upgrade as its gatekeeper."""
 
     def __init__(self, settings: GatewaySettings, nats: NatsConnection, metrics: GatewayMetrics) -> None:
-        self._settings, self._metrics = settings, metrics
+        self._settings, self._nats, self._metrics = settings, nats, metrics
         self._rules, self._policy = settings.rules, settings.policy
         self._heartbeat = Heartbeat(interval=settings.heartbeat_interval, timeout=settings.heartbeat_timeout)
         self._boot = f"{random.getrandbits(40):010x}"
@@ -210,7 +210,7 @@ class Gateway:
 
     def missing(self) -> list[str]:
         """Return why this gateway should get no new clients; empty when it should."""
-        return ["draining"] if self.draining else []
+        return (["draining"] if self.draining else []) + ([] if self._nats.connected else ["nats"])
 
     def stats(self) -> dict[str, Any]:
         """Return what `/api/v1/ws/stats` shows."""

@@ -9,7 +9,9 @@ from shared.events import Item, ItemRef, Story, Trend, TrendPhase
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-def item(number: int, title: str, *, source: str = "", minutes: float = 0.0, platform: str = "news", **more: object) -> Item:
+def item(
+    number: int, title: str, *, source: str = "", minutes: float = 0.0, platform: str = "news", **more: object
+) -> Item:
     """Return an item published `minutes` after START, by a source of its own unless one is given."""
     return Item.model_validate(
         {

@@ -30,7 +30,9 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 def settings(broker: Broker, **more: Any) -> GatewaySettings:
     """Return settings of a gateway on a free port, quick to leave subjects."""
-    return GatewaySettings(nats_url=broker.url, port=0, **{"subscription_linger": 0.2, "nats_reconnect_wait": 0.2, **more})
+    return GatewaySettings(
+        nats_url=broker.url, port=0, **{"subscription_linger": 0.2, "nats_reconnect_wait": 0.2, **more}
+    )
 
 
 @asynccontextmanager

@@ -180,7 +180,8 @@ def _entry(raw: Any, feed: Feed, where: str) -> Entry:  # Any: feedparser's dict
         source=feed.source,
         text=str(raw.get("summary") or ""),
         author=str(raw.get("author") or ""),
-        published=_time(raw.get("published_parsed") or raw.get("updated_parsed")),
+        # The dictionary's own `get` maps names onto one another, with warnings: here each is meant as it is.
+        published=_time(dict.get(raw, "published_parsed") or dict.get(raw, "updated_parsed")),
         hashtags=tuple(str(tag.get("term")) for tag in raw.get("tags", ()) if _is_hashtag(tag.get("term"))),
     )
 
