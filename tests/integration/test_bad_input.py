@@ -118,9 +118,9 @@ async def test_random_bytes_on_the_port_cost_nobody_else_anything(broker: Broker
     async with running_gateway(broker) as (url, gateway), client(url) as joined:
         host, port = url.removeprefix("ws://").partition("/")[0].split(":")
         head = (
-            "GET /api/v1/ws/connect HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        ).encode()
+            b"GET /api/v1/ws/connect HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
         for number in range(60):
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write((head if number % 2 else b"") + rng.randbytes(rng.randint(1, 600)))

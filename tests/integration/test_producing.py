@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from nats.js.api import StreamConfig
+from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from prometheus_client import CollectorRegistry
 
 from services.broker import Broker
@@ -135,8 +135,8 @@ async def test_setting_up_the_streams_twice_changes_nothing_and_new_settings_are
     ("config", "reason"),
     [
         (StreamConfig(name="OTHERS", subjects=["events.trends"]), "another stream already stores"),
-        (StreamConfig(name="TRENDS", subjects=["events.trends"], storage="memory"), "stored in"),
-        (StreamConfig(name="TRENDS", subjects=["events.trends"], retention="workqueue"), "retention"),
+        (StreamConfig(name="TRENDS", subjects=["events.trends"], storage=StorageType.MEMORY), "stored in"),
+        (StreamConfig(name="TRENDS", subjects=["events.trends"], retention=RetentionPolicy.WORK_QUEUE), "retention"),
     ],
 )
 async def test_a_stream_in_the_way_is_refused_with_its_name_and_advice(

@@ -76,8 +76,8 @@ def test_a_platform_must_fit_into_a_subject(platform: str) -> None:
 
 
 def test_a_time_without_zone_is_utc_and_others_are_turned_into_it() -> None:
-    naive = Item(id="i", platform="news", source="s", title="t", published_at="2026-01-01T12:00:00")  # type: ignore[arg-type]
-    there = Item(id="i", platform="news", source="s", title="t", published_at="2026-01-01T14:00:00+02:00")  # type: ignore[arg-type]
+    naive = Item(id="i", platform="news", source="s", title="t", published_at="2026-01-01T12:00:00")
+    there = Item(id="i", platform="news", source="s", title="t", published_at="2026-01-01T14:00:00+02:00")
     assert naive.published_at == there.published_at == datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
