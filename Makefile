@@ -7,10 +7,10 @@ INPUT ?=
 SPEED ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench lock clean
+.PHONY: help setup run test lint format conformance bench lock clean
 
 help: ## Show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Build .venv with every extra (run and test do it by themselves)
 
@@ -36,6 +36,9 @@ lint: setup ## Format, style, types and import contract
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+conformance: setup ## Every Autobahn case, the slow compression groups too
+	CONFORMANCE=full $(BIN)/python -m pytest -q tests/integration/test_conformance.py
 
 bench: setup ## Measure the gateway
 	$(BIN)/python -m tests.bench
