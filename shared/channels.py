@@ -99,6 +99,7 @@ def parse_channel(name: str) -> Channel:
     return Channel(kind, channel_id)
 
 
+@lru_cache(maxsize=65_536)
 def channel_of_subject(subject: str) -> Channel:
     """Return the most specific channel of a live or durable subject; raises InvalidChannel for any other subject.
 

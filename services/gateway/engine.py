@@ -30,7 +30,7 @@ log = logs.get(__name__)
 _READ_SIZE = 65_536
 _POLL_BATCH = 128
 # A fan-out gives the loop back after this long; a write takes about 10 us, so the clock is asked every 32 of them.
-_SLICE_SECONDS = 0.002
+_SLICE_SECONDS = 0.004
 _SLICE_CHECK = 32
 _CLOSE_TIMEOUT = 5.0  # seconds a closing handshake may take before the socket is dropped
 ABNORMAL = 1006  # RFC 6455 section 7.1.5: "gone without a close frame"; never sent
@@ -368,8 +368,7 @@ class Engine:
         size, total, slow, first = len(plain), len(connections), 0, at
         while at < total:
             stop = min(at + _SLICE_CHECK, total)
-            for index in range(at, stop):
-                connection = connections[index]
+            for connection in connections[at:stop]:
                 if connection.backlog is not None or (deflated is not None and connection.deflate):
                     self._write_batch(connection, batch)
                     slow += 1

@@ -7,7 +7,7 @@ Pure, and once per message and channel: the producer's bytes are checked and `ch
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,19 +60,23 @@ class Event:
     body: bytes  # a JSON object without `channel` and `seq`, cut before its closing brace
 
 
-def read_headers(headers: Mapping[str, str] | None) -> tuple[Sequence | None, float | None]:
+_STREAM_HEADER = re.compile(rb"^Nats-(Sequence|Last-Sequence|Time-Stamp): *(.*?) *\r$", re.MULTILINE)
+
+
+def read_headers(headers: bytes | None) -> tuple[Sequence | None, float | None]:
     """Return what a republishing stream said of a message: its sequence and when it was stored (Unix seconds).
 
-    Both are None for a message published to the live subject directly.
+    `headers` is the block as the broker sends it. Both are None for a message published to the live subject directly.
     """
-    if not headers or "Nats-Sequence" not in headers:
+    if headers is None:
         return None, None
+    found = dict(_STREAM_HEADER.findall(headers))
     try:
-        sequence = Sequence(int(headers["Nats-Sequence"]), int(headers.get("Nats-Last-Sequence", "0")))
-        stored = headers.get("Nats-Time-Stamp")
-        return sequence, None if stored is None else _unix(stored)
-    except ValueError:
-        return None, None  # headers somebody else made up
+        sequence = Sequence(int(found[b"Sequence"]), int(found.get(b"Last-Sequence", b"0")))
+        stored = found.get(b"Time-Stamp")
+        return sequence, None if stored is None else _unix(stored.decode("ascii"))
+    except (KeyError, ValueError):
+        return None, None  # none, or some that somebody else made up
 
 
 def read_event(payload: bytes, kind: Kind) -> Event:

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from enum import Enum
-from typing import Any
-
-import nats.errors
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from shared import logs
-from shared.connection import Connection
+from shared.connection import Connection, Listening, Receive
 from shared.errors import NatsUnavailable
 
 log = logs.get(__name__)
 
-OnMessage = Callable[[str, Msg], None]
+OnMessage = Callable[[str, bytes, bytes, bytes | None], None]
 OnActive = Callable[[str], None]
 
 _RETRY_SECONDS = 0.5
@@ -40,15 +35,15 @@ class _Entry:
 
     def __init__(self) -> None:
         self.state = State.WANTED
-        self.subscription: Subscription | None = None
+        self.subscription: Listening | None = None
         self.expires = 0.0
 
 
 class Subscriptions:
     """The subjects this gateway listens on; `async with` runs the task that talks to the broker.
 
-    `on_message` gets every message with the subject it was subscribed by; `on_active` is called once a wanted subject
-    is in force on the server: what is published from then on arrives.
+    `on_message` gets the subject it was subscribed by, then each message as `Connection.listen` hands it over;
+    `on_active` is called once a wanted subject is in force on the server: what is published from then on arrives.
     """
 
     def __init__(
@@ -115,7 +110,7 @@ class Subscriptions:
             await self._connection.ready()
             try:
                 await self._subscribe(wanted)
-            except (NatsUnavailable, nats.errors.Error, OSError) as error:
+            except NatsUnavailable as error:
                 log.warning("subscribing failed, trying again", subjects=len(wanted), error=repr(error))
                 return _RETRY_SECONDS
         now = time.monotonic()
@@ -131,7 +126,7 @@ class Subscriptions:
         for subject in subjects:
             entry = self._entries.get(subject)
             if entry is not None and entry.subscription is None:
-                entry.subscription = await self._connection.client.subscribe(subject, cb=self._receiver(subject))
+                entry.subscription = await self._connection.listen(subject, self._receiver(subject))
         # The answer to a ping proves that the server has processed what came before it.
         await self._connection.flush()
         for subject in subjects:
@@ -144,15 +139,17 @@ class Subscriptions:
         if entry.subscription is None:
             return
         try:
-            await entry.subscription.unsubscribe()
-        except (nats.errors.Error, OSError) as error:
-            # The connection is gone or going, and its subscriptions with it.
-            log.info("unsubscribing failed", subject=subject, error=repr(error))
+            await entry.subscription.stop()
+        except NatsUnavailable as error:
+            log.info("subject left with its connection", subject=subject, error=str(error))
 
-    def _receiver(self, subject: str) -> Callable[[Msg], Coroutine[Any, Any, None]]:
+    def _receiver(self, subject: str) -> Receive:
         on_message = self._on_message
 
-        async def receive(message: Msg) -> None:
-            on_message(subject, message)
+        def receive(exact: bytes, payload: bytes, headers: bytes | None) -> None:
+            try:
+                on_message(subject, exact, payload, headers)
+            except Exception:  # one message's trouble must not end the reading of all
+                log.exception("message failed", subject=exact.decode(errors="replace"))
 
         return receive

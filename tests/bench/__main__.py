@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -117,7 +117,10 @@ async def fan_out(
         cpu, rss = server.usage()
         async with clients(server, count, *options) as (load, _):
             connected_cpu, connected_rss = server.usage()
-            row = {"ms_per_connect": 1e3 * (connected_cpu - cpu) / count, "kb_per_connection": (connected_rss - rss) / count / 1024}
+            row = {
+                "ms_per_connect": 1e3 * (connected_cpu - cpu) / count,
+                "kb_per_connection": (connected_rss - rss) / count / 1024,
+            }
             if idle:
                 before, _ = server.usage()
                 await asyncio.sleep(idle)
@@ -137,44 +140,48 @@ def _lag(port: int) -> dict[str, float]:
     return {}
 
 
-# --- scenarios ---------------------------------------------------------------------------------------------------------
+# --- scenarios -------------------------------------------------------------------------------------------------------
 
 
-def peers(*, deflate: bool = False) -> list[Start]:
-    """Return every server that can run here."""
+def starts(*names: str) -> list[Start]:
+    """Return those of the named servers that can run here."""
     there = servers.available()
-    starts: list[Start] = [servers.gateway]
-    if deflate:
-        starts.append(partial(servers.gateway, deflate=True))
-    starts.append(servers.nats_websocket)
-    starts.append(servers.fastapi_route)
-    if there["cc"]:
-        starts.append(servers.send_loop)
-    if there["node"]:
-        starts += [servers.node_ws, servers.socketio]
-    return starts
+    return [SERVERS[name] for name in names if there.get(name, True)]
+
+
+SERVERS: dict[str, Start] = {
+    "gateway": servers.gateway,
+    "gateway, deflate": partial(servers.gateway, deflate=True),
+    "nats": servers.nats_websocket,
+    "fastapi": servers.fastapi_route,
+    "send_loop": servers.send_loop,
+    "node_ws": servers.node_ws,
+    "socketio": servers.socketio,
+}
 
 
 async def paced(broker: Broker, seconds: float) -> list[Row]:
     """1,000 clients on one channel, 50 messages a second."""
-    return [
-        await fan_out(start, broker, count=1_000, rate=50, burst=1, seconds=seconds) for start in peers(deflate=True)
-    ]
+    return [await fan_out(start, broker, count=1_000, rate=50, burst=1, seconds=seconds) for start in starts(*SERVERS)]
+
+
+async def floor(broker: Broker, seconds: float) -> list[Row]:
+    """As paced, but only the gateway and the C loop, in turns."""
+    names = ("gateway", "send_loop")
+    return [await fan_out(start, broker, count=1_000, rate=50, burst=1, seconds=seconds) for start in starts(*names)]
 
 
 async def bursts(broker: Broker, seconds: float) -> list[Row]:
     """1,000 clients on one channel, 20 messages at once, 25 times a second."""
-    starts = [start for start in peers() if start not in (servers.fastapi_route, servers.socketio)]
-    return [await fan_out(start, broker, count=1_000, rate=500, burst=20, seconds=seconds) for start in starts]
+    names = ("gateway", "nats", "send_loop", "node_ws")
+    return [await fan_out(start, broker, count=1_000, rate=500, burst=20, seconds=seconds) for start in starts(*names)]
 
 
 async def wide(broker: Broker, seconds: float) -> list[Row]:
     """10,000 clients on one channel, 4 messages a second; before that, idle for ten seconds."""
-    starts: list[Start] = [servers.gateway, servers.nats_websocket, servers.fastapi_route]
-    if servers.available()["node"]:
-        starts.append(servers.node_ws)
     return [
-        await fan_out(start, broker, count=10_000, rate=4, burst=1, seconds=seconds, idle=10.0) for start in starts
+        await fan_out(start, broker, count=10_000, rate=4, burst=1, seconds=seconds, idle=10.0)
+        for start in starts("gateway", "nats", "fastapi", "node_ws")
     ]
 
 
@@ -252,6 +259,7 @@ async def memory(broker: Broker, _: float) -> list[Row]:
 SCENARIOS: dict[str, Callable[[Broker, float], Awaitable[list[Row]]]] = {
     "memory": memory,
     "paced": paced,
+    "floor": floor,
     "burst": bursts,
     "wide": wide,
     "channels": channels,

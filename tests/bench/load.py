@@ -87,7 +87,9 @@ class Load:
     def _one_by_one(self) -> Iterator[socket.socket]:
         options = self._options
         for number in range(options.clients):
-            sock = socket.create_connection((options.host, options.port), source_address=self._address(number), timeout=30)
+            sock = socket.create_connection(
+                (options.host, options.port), source_address=self._address(number), timeout=30
+            )
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if number >= options.clients - options.stalled:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

@@ -144,7 +144,9 @@ async def nats_websocket(_: Broker) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def _fed(name: str, command: Sequence[str], path: str, subscribe: str = "", answer: str = "") -> AsyncIterator[Server]:
+async def _fed(
+    name: str, command: Sequence[str], path: str, subscribe: str = "", answer: str = ""
+) -> AsyncIterator[Server]:
     port, feed = free_port(), free_port()
     async with _process([*command, str(port), str(feed)], port, SERVER_CORE) as pid:
         yield Server(name, port, pid, path, subscribe, answer, "feed", str(feed), "trends")
@@ -197,5 +199,6 @@ def _packages() -> Path:
 
 
 def available() -> dict[str, bool]:
-    """Return which peers can run here."""
-    return {"cc": shutil.which("cc") is not None, "node": shutil.which("node") is not None and shutil.which("npm") is not None}
+    """Return whether the peers that need a compiler or node can run here."""
+    node = shutil.which("node") is not None and shutil.which("npm") is not None
+    return {"send_loop": shutil.which("cc") is not None, "node_ws": node, "socketio": node}

@@ -1,4 +1,4 @@
-"""An echo server on the gateway's engine: whatever a client says comes back. Shows that the engine knows no channels."""
+"""An echo server on the gateway's engine: what a client says comes back. It shows that the engine knows no channels."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ async def feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     """Send every line that comes to every client."""
     while line := await reader.readline():
         text = line.decode().rstrip("\n")
-        for client in list(clients):
+        for client in clients:
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # gone meanwhile
                 await client.send_text(text)
     writer.close()

@@ -206,19 +206,22 @@ def test_no_bytes_at_all_crash_the_envelope(payload: bytes) -> None:
     ("headers", "seq", "stored"),
     [
         (None, None, None),
-        ({}, None, None),
-        ({"Nats-Sequence": "x"}, None, None),
-        ({"Nats-Sequence": "5"}, (5, 0), None),
+        (b"NATS/1.0\r\n\r\n", None, None),
+        (b"NATS/1.0\r\nNats-Sequence: x\r\n\r\n", None, None),
+        (b"NATS/1.0\r\nOther-Nats-Sequence: 7\r\n\r\n", None, None),
+        (b"NATS/1.0\r\nNats-Sequence: 5\r\n\r\n", (5, 0), None),
         (
-            {"Nats-Sequence": "5", "Nats-Last-Sequence": "3", "Nats-Time-Stamp": "2026-01-01T00:00:00.123456789Z"},
+            b"NATS/1.0\r\nNats-Sequence: 5\r\nNats-Time-Stamp: 2026-01-01T00:00:00.123456789Z\r\n"  # noqa: ISC004
+            b"Nats-Last-Sequence: 3\r\n\r\n",
             (5, 3),
             1767225600.123456,
         ),
-        ({"Nats-Sequence": "5", "Nats-Time-Stamp": "2026-01-01T00:00:00Z"}, (5, 0), 1767225600.0),
+        (b"NATS/1.0\r\nNats-Sequence:5\r\nNats-Time-Stamp:2026-01-01T00:00:00Z\r\n\r\n", (5, 0), 1767225600.0),
+        (b"NATS/1.0\r\nNats-Sequence: 5\r\nNats-Time-Stamp: yesterday\r\n\r\n", None, None),
     ],
 )
 def test_what_the_stream_says_of_a_message(
-    headers: dict[str, str] | None, seq: tuple[int, int] | None, stored: float | None
+    headers: bytes | None, seq: tuple[int, int] | None, stored: float | None
 ) -> None:
     sequence, time = envelope.read_headers(headers)
     assert (None if sequence is None else (sequence.seq, sequence.previous)) == seq
