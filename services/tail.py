@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from shared.errors import StartupFailed, VeracityError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
-_CONTROL = frozenset({"connection", "subscribed", "unsubscribed", "ping", "pong", "reconnect"})
+_CONTROL = frozenset({"connection", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "conflated"})
 
 
 class Refused(VeracityError):

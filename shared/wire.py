@@ -66,13 +66,17 @@ class _ClientMessage(BaseModel):
 
 
 class Subscribe(_ClientMessage):
-    """Join one or more channels; `since` asks for everything after that `seq`."""
+    """Join one or more channels.
+
+    `since` asks for everything after that `seq`; `max_rate` for at most that many updates of each thing a second.
+    """
 
     type: Literal["subscribe"]
     channel: str | None = None
     channels: list[str] | None = Field(default=None, min_length=1, max_length=1_000)
     since: Annotated[int, Field(ge=0)] | None = None
     epoch: Annotated[str, Field(max_length=64)] | None = None
+    max_rate: Annotated[float, Field(ge=0.01, le=100)] | None = None
     id: RequestId | None = None
 
     @model_validator(mode="after")
@@ -178,6 +182,7 @@ class Subscribed(_ServerMessage):
     recovered: bool | None = None
     seq: int | None = None
     epoch: str | None = None
+    max_rate: float | None = None
     id: str | None = None
 
 
@@ -200,6 +205,13 @@ class ServerPong(_ServerMessage):
     """The answer to a client's `ping`."""
 
     type: Literal["pong"] = "pong"
+
+
+class Conflated(_ServerMessage):
+    """The client was slow and asked for the latest only: so many older states were left out, and it is current now."""
+
+    type: Literal["conflated"] = "conflated"
+    count: int
 
 
 class Reconnect(_ServerMessage):

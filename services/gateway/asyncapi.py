@@ -22,6 +22,7 @@ SERVER_MESSAGES: tuple[type[BaseModel], ...] = (
     wire.UserMessage,
     wire.ServerPing,
     wire.ServerPong,
+    wire.Conflated,
     wire.Reconnect,
     wire.ErrorMessage,
 )

@@ -78,6 +78,9 @@ class Application(Protocol):
     def heartbeat(self, connection: Connection) -> bytes | None:
         """Return the frame to ping `connection` with now, None for no ping."""
 
+    def caught_up(self, connection: Connection, conflated: int) -> None:
+        """The connection was slow and has read all that waited; `conflated` frames were replaced by newer ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -183,6 +186,8 @@ class Engine:
         self._timeout_ticks = max(1, round(limits.heartbeat_timeout / self._tick_seconds))
         self._wheel: Wheel[Connection] = Wheel(self._interval_ticks)
         self._tick = 0
+        self._tick_due = 0.0
+        self._longest_turn = 0.0
         self._ticker: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.statistics = Statistics()
@@ -209,6 +214,11 @@ class Engine:
         """How many clients have a backlog now."""
         return len(self._slow)
 
+    def take_longest_turn(self) -> float:
+        """Return the seconds of the longest turn of the loop since this was last asked: a fan-out, or a late tick."""
+        longest, self._longest_turn = self._longest_turn, 0.0
+        return longest
+
     def connections(self) -> list[Connection]:
         """Return everyone who is connected now."""
         return list(self._connections.values())
@@ -219,7 +229,8 @@ class Engine:
         """Begin to serve on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._poller.fileno(), self._poll)
-        self._ticker = self._loop.call_later(self._tick_seconds, self._on_tick)
+        self._tick_due = self._loop.time() + self._tick_seconds
+        self._ticker = self._loop.call_at(self._tick_due, self._on_tick)
 
     def close(self) -> None:
         """Drop every connection at once and give the descriptors back; for a polite end see `close_connection`."""
@@ -351,15 +362,17 @@ class Engine:
     def _fan_out(self) -> None:
         """Write until the slice of time is used up; order per connection holds because fan-outs are a queue."""
         self._running = False
-        deadline = time.perf_counter() + _SLICE_SECONDS
+        started = time.perf_counter()
+        deadline = started + _SLICE_SECONDS
         while self._queue:
             fan_out = self._queue[0]
             if not self._advance(fan_out, deadline):
                 self._kick()
-                return
+                break
             self._queue.popleft()
             for done in fan_out.done:
                 done(len(fan_out.connections))
+        self._longest_turn = max(self._longest_turn, time.perf_counter() - started)
 
     def _advance(self, fan_out: _FanOut, deadline: float) -> bool:
         """Go on with one fan-out; return whether it is complete, else time is up."""
@@ -465,6 +478,7 @@ class Engine:
         self._poller.watch_writes(connection.fd, False)
         if connection.phase is Phase.OPEN:
             connection.backlog = None
+            self._application.caught_up(connection, backlog.conflated)
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
@@ -546,7 +560,10 @@ class Engine:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def _on_tick(self) -> None:
-        self._ticker = self._running_loop.call_later(self._tick_seconds, self._on_tick)
+        loop = self._running_loop
+        self._longest_turn = max(self._longest_turn, loop.time() - self._tick_due)
+        self._tick_due = loop.time() + self._tick_seconds
+        self._ticker = loop.call_at(self._tick_due, self._on_tick)
         self._tick += 1
         self._beat(self._wheel.tick())
         if self._closing:

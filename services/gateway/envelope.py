@@ -34,7 +34,7 @@ _ALLOWED = {
 }
 # Only a gateway says these; a producer that could would speak for it.
 _CONTROL_TYPES = frozenset(
-    ("connection", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "error")
+    ("connection", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "error", "conflated")
     + ("subscribe", "unsubscribe", "auth")
 )
 _SPLICED = ("channel", "seq")

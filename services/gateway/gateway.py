@@ -5,16 +5,18 @@ The one place where clients, channels and subjects meet; every rule it follows i
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
 from services.gateway import envelope, frames
-from services.gateway.engine import ABNORMAL, Connection, Engine, Frame
+from services.gateway.engine import ABNORMAL, Connection, Engine, Frame, Group
 from services.gateway.handshake import Accept, Reject, Request, decide
 from services.gateway.hub import Hub
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pacer import Pacer
 from services.gateway.session import Effect, Join, Leave, Send, Session
 from services.gateway.settings import GatewaySettings
 from services.gateway.subscriptions import Subscriptions
@@ -22,7 +24,16 @@ from shared import channels, logs
 from shared.channels import Channel, Kind, channel_of_subject
 from shared.connection import Connection as NatsConnection
 from shared.errors import InvalidPayload
-from shared.wire import CloseCode, ConnectionMessage, ErrorCode, ErrorMessage, Heartbeat, ServerPing, Subscribed
+from shared.wire import (
+    CloseCode,
+    Conflated,
+    ConnectionMessage,
+    ErrorCode,
+    ErrorMessage,
+    Heartbeat,
+    ServerPing,
+    Subscribed,
+)
 
 log = logs.get(__name__)
 
@@ -45,7 +56,8 @@ class Gateway:
         self._boot = f"{random.getrandbits(40):010x}"
         self._number = 0
         self._ping: tuple[int, bytes] = (-1, b"")
-        self._acknowledge: dict[Channel, list[tuple[Connection, str | None]]] = {}
+        self._joining: dict[Channel, list[tuple[Connection, Join]]] = {}
+        self._pacing: dict[Pacer[Frame], asyncio.TimerHandle] = {}
         self._complaints = logs.Throttle(period=60.0)
         # Looked up once: finding a label's counter costs more than counting.
         self._received = {kind: metrics.events_received.labels(kind.value) for kind in Kind}
@@ -62,6 +74,7 @@ class Gateway:
             slow=lambda: self.engine.slow,
             conflated=lambda: self.engine.statistics.conflated,
             bytes_sent=lambda: self.engine.statistics.bytes_sent,
+            loop_lag=self.engine.take_longest_turn,
         )
 
     # --- clients come ------------------------------------------------------------------------------------------------
@@ -113,6 +126,11 @@ class Gateway:
         self._metrics.disconnects.labels(_REASONS.get(code, "client")).inc()
         log.debug("client disconnected", connection=session.number, code=code)
 
+    def caught_up(self, connection: Connection, conflated: int) -> None:
+        """Tell a client that asked for the latest only how many older states it was spared."""
+        if conflated:
+            self._send(connection, Conflated(count=conflated).to_json())
+
     def heartbeat(self, connection: Connection) -> bytes | None:
         """Return the ping frame of this second, the same for everybody."""
         now = int(time.monotonic())
@@ -128,7 +146,7 @@ class Gateway:
                         self._metrics.rate_limited.labels("connection").inc()
                     self._send(connection, effect.message.to_json())
                 case Join():
-                    self._join(connection, effect.channel, effect.request_id)
+                    self._join(connection, effect)
                 case Leave():
                     self.engine.settle(connection)
                     self._leave(connection, effect.channel)
@@ -140,28 +158,34 @@ class Gateway:
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
-    def _join(self, connection: Connection, channel: Channel, request_id: str | None) -> None:
-        group = self.hub.group(channel)
-        if group is not None:
-            self.engine.seal(group)  # what has arrived before belongs to those who were there
-        self.hub.join(connection, channel)
+    def _join(self, connection: Connection, join: Join) -> None:
+        channel = join.channel
+        topic = self.hub.topic(channel)
+        if topic is not None:
+            for group in topic.groups():
+                self.engine.seal(group)  # what has arrived before belongs to those who were there
+        self.hub.join(connection, channel, join.max_rate)
         if channel.subject is None or self.subscriptions.want(channel.subject):
-            self._send(connection, Subscribed(channel=channel.name, id=request_id).to_json())
+            self._acknowledge(connection, join)
         else:
-            self._acknowledge.setdefault(channel, []).append((connection, request_id))
+            self._joining.setdefault(channel, []).append((connection, join))
+
+    def _acknowledge(self, connection: Connection, join: Join) -> None:
+        answer = Subscribed(channel=join.channel.name, max_rate=join.max_rate, id=join.request_id)
+        self._send(connection, answer.to_json())
 
     def _leave(self, connection: Connection, channel: Channel) -> None:
         if self.hub.leave(connection, channel) and channel.subject is not None:
             self.subscriptions.unwant(channel.subject)
-            self._acknowledge.pop(channel, None)
+            self._joining.pop(channel, None)
 
     def _subject_active(self, subject: str) -> None:
         """Acknowledge to everyone who waited for this subject, unless they have left meanwhile."""
         channel = channel_of_subject(subject)
-        for connection, request_id in self._acknowledge.pop(channel, ()):
-            group = self.hub.group(channel)
-            if group is not None and connection in group.members:
-                self._send(connection, Subscribed(channel=channel.name, id=request_id).to_json())
+        topic = self.hub.topic(channel)
+        for connection, join in self._joining.pop(channel, ()):
+            if topic is not None and connection in topic:
+                self._acknowledge(connection, join)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -169,8 +193,8 @@ class Gateway:
         """Hand one message from NATS to everyone on the channel whose subject it was subscribed by."""
         channel = channel_of_subject(subject)
         self._received[channel.kind].inc()
-        group = self.hub.group(channel)
-        if group is None:
+        topic = self.hub.topic(channel)
+        if topic is None:
             return  # the subject lingers, nobody listens
         try:
             event = envelope.read_event(payload, channel.kind)
@@ -181,7 +205,32 @@ class Gateway:
             return
         sequence, stored = envelope.read_headers(headers)
         text = envelope.splice(event, channel.name, None if sequence is None else sequence.seq)
-        self.engine.post(group, self._frame(text, event.entity), self._delivered(channel.kind, stored))
+        frame = self._frame(text, event.entity)
+        if topic.everything.members:
+            self.engine.post(topic.everything, frame, self._delivered(channel.kind, stored))
+        for group, pacer in topic.paced.values():
+            self._pace(group, pacer, frame)
+
+    def _pace(self, group: Group, pacer: Pacer[Frame], frame: Frame) -> None:
+        """Send what the pace allows; a frame that is the state of nothing, such as a correction, never waits."""
+        now = time.monotonic()
+        if frame.key is None or pacer.offer(frame.key, frame, now):
+            self.engine.post(group, frame)
+        elif pacer not in self._pacing:
+            self._schedule(group, pacer, now)
+
+    def _schedule(self, group: Group, pacer: Pacer[Frame], now: float) -> None:
+        due = pacer.next_due
+        if due is not None and group.members:
+            loop = asyncio.get_running_loop()
+            self._pacing[pacer] = loop.call_later(max(0.0, due - now), self._release, group, pacer)
+
+    def _release(self, group: Group, pacer: Pacer[Frame]) -> None:
+        del self._pacing[pacer]
+        now = time.monotonic()
+        for frame in pacer.due(now):
+            self.engine.post(group, frame)
+        self._schedule(group, pacer, now)
 
     def _frame(self, text: bytes, entity: str | None) -> Frame:
         deflated = None

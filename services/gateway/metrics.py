@@ -54,6 +54,12 @@ class GatewayMetrics:
         )
         self.bytes_sent = Gauge("veracity_gateway_sent_bytes", "Bytes handed to client sockets", registry=registry)
 
+        self.loop_lag = Gauge(
+            "veracity_gateway_loop_lag_max_seconds",
+            "Longest turn of the event loop since the last scrape, as far as the engine sees it",
+            registry=registry,
+        )
+
     def watch(
         self,
         *,
@@ -64,6 +70,7 @@ class GatewayMetrics:
         slow: Callable[[], float],
         conflated: Callable[[], float],
         bytes_sent: Callable[[], float],
+        loop_lag: Callable[[], float],
     ) -> None:
         """Have the states read from these functions at each scrape, so that the hot path counts nothing twice."""
         self.connections.set_function(connections)
@@ -72,5 +79,6 @@ class GatewayMetrics:
         self.slow.set_function(slow)
         self.conflated.set_function(conflated)
         self.bytes_sent.set_function(bytes_sent)
+        self.loop_lag.set_function(loop_lag)
         for kind in Kind:
             self.subscriptions.labels(kind.value).set_function(partial(subscriptions, kind))

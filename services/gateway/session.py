@@ -41,7 +41,8 @@ class Join:
     """Let the client hear `channel`; acknowledge once the broker has confirmed it."""
 
     channel: Channel
-    request_id: str | None
+    request_id: str | None = None
+    max_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ class Session:
     def _effects(self, message: ClientMessage, rules: Rules) -> Sequence[Effect]:
         match message:
             case Subscribe():
-                return [self.join(name, rules, message.id) for name in message.names]
+                rate = slower_rate(message.max_rate)
+                return [self.join(name, rules, message.id, rate) for name in message.names]
             case Unsubscribe():
                 return self._unsubscribe(message)
             case Ping():
@@ -112,7 +114,7 @@ class Session:
             case _:
                 assert_never(message)
 
-    def join(self, name: str, rules: Rules, request_id: str | None = None) -> Effect:
+    def join(self, name: str, rules: Rules, request_id: str | None = None, max_rate: float | None = None) -> Effect:
         """Join one channel, as a `subscribe` message or the address the client connected to asks."""
         try:
             channel = parse_channel(name)
@@ -125,7 +127,7 @@ class Session:
                 message = f"{rules.max_channels} channels are allowed on one connection"
                 return _error(ErrorCode.TOO_MANY_CHANNELS, message, channel=name, id=request_id)
             self.channels = (*self.channels, channel)
-        return Join(channel, request_id)
+        return Join(channel, request_id, max_rate)
 
     def _unsubscribe(self, message: Unsubscribe) -> Sequence[Effect]:
         effects: list[Effect] = []
@@ -141,6 +143,15 @@ class Session:
             # Leaving a channel twice is no error: the client has what it wants.
             effects.append(Send(Unsubscribed(channel=name, id=message.id)))
         return effects
+
+
+# Clients that ask for nearly the same pace share one.
+_RATES = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+
+
+def slower_rate(asked: float | None) -> float | None:
+    """Return the fastest pace we keep that is no faster than `asked` updates a second; None for no limit."""
+    return None if asked is None else next((rate for rate in _RATES if rate <= asked), _RATES[-1])
 
 
 def _error(code: ErrorCode, message: str, **more: str | float | None) -> Send:

@@ -132,6 +132,30 @@ async def test_random_bytes_on_the_port_cost_nobody_else_anything(broker: Broker
         assert (await joined.receive())["type"] == "pong"
 
 
+async def test_a_client_may_ask_for_a_slower_pace_and_gets_the_newest_at_it(
+    gateway: str, producer: Broadcaster
+) -> None:
+    async with client(gateway) as paced, client(gateway) as other:
+        await paced.send(type="subscribe", channel="trends", max_rate=5)
+        assert (await paced.until("subscribed"))["max_rate"] == 5
+        await other.subscribe("trends")
+        for mentions in range(5, 25):
+            await producer.trend_update(trend("x", mentions=mentions))
+        assert [(await other.receive())["data"]["mention_count"] for _ in range(20)] == list(range(5, 25))
+        got = [await paced.receive() for _ in range(2)]
+        assert [one["data"]["mention_count"] for one in got] == [5, 24]
+
+
+async def test_a_correction_is_never_held_back(gateway: str, producer: Broadcaster) -> None:
+    async with client(gateway) as paced:
+        await paced.send(type="subscribe", channel="story:1", max_rate=0.01)
+        await paced.until("subscribed")
+        for number in range(3):
+            correction = {"type": "story_correction", "story_id": "1", "data": {"number": number}}
+            await producer.broadcast("story:1", correction)
+        assert [(await paced.receive())["data"]["number"] for _ in range(3)] == [0, 1, 2]
+
+
 async def test_subjects_are_subscribed_for_the_first_client_and_left_after_the_last(broker: Broker) -> None:
     async with running_gateway(broker) as (url, gateway), client(url) as one, client(url) as two:
         await one.subscribe("story:1")

@@ -39,6 +39,9 @@ class Echo:
     def closed(self, connection: Connection, code: int) -> None:
         """Nothing was kept."""
 
+    def caught_up(self, connection: Connection, conflated: int) -> None:
+        """Nobody needs to know."""
+
     def heartbeat(self, connection: Connection) -> bytes | None:
         """No heartbeats: the cases say when anything is sent."""
         return None

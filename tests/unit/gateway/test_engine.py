@@ -22,6 +22,7 @@ class Recorder:
     def __init__(self) -> None:
         self.messages: list[str | bytes] = []
         self.closings: list[int] = []
+        self.spared: list[int] = []
         self.ping: bytes | None = None
         self.event = asyncio.Event()
 
@@ -32,6 +33,9 @@ class Recorder:
     def closed(self, connection: Connection, code: int) -> None:
         self.closings.append(code)
         self.event.set()
+
+    def caught_up(self, connection: Connection, conflated: int) -> None:
+        self.spared.append(conflated)
 
     def heartbeat(self, connection: Connection) -> bytes | None:
         return self.ping
@@ -176,7 +180,7 @@ async def test_a_client_past_its_bound_is_closed_with_4413(engine: Engine, recor
     assert recorder.closings == [4413]
 
 
-async def test_a_conflating_client_sees_the_newest_state_and_stays(engine: Engine) -> None:
+async def test_a_conflating_client_sees_the_newest_state_and_stays(engine: Engine, recorder: Recorder) -> None:
     peer, group = Peer(engine, small=True, conflate=True), Group()
     group.add(peer.connection)
     for number in range(1_000):
@@ -189,6 +193,7 @@ async def test_a_conflating_client_sees_the_newest_state_and_stays(engine: Engin
         while b"00999" not in data:
             data += await loop.sock_recv(peer.socket, 65_536)
     assert engine.statistics.conflated > 500
+    assert recorder.spared == [engine.statistics.conflated], "and is told how many older states it was spared"
 
 
 async def test_pings_of_the_protocol_are_answered(engine: Engine) -> None:

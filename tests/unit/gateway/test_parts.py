@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from services.gateway.backlog import Backlog
 from services.gateway.engine import Connection
 from services.gateway.hub import Hub
 from services.gateway.limits import Rate
+from services.gateway.pacer import Pacer
 from services.gateway.wheel import Wheel
 from shared import channels
 from shared.channels import Kind
@@ -104,8 +106,41 @@ def test_the_hub_says_when_a_channel_becomes_wanted_and_unwanted() -> None:
     assert not hub.leave(one, channels.TRENDS)
     assert not hub.leave(one, channels.TRENDS), "leaving twice changes nothing"
     assert hub.leave(two, channels.TRENDS)
-    assert hub.group(channels.TRENDS) is None
+    assert hub.topic(channels.TRENDS) is None
     assert hub.subscriptions[Kind.TRENDS] == 0
+
+
+def test_asking_for_another_pace_moves_a_listener_and_leaves_nothing_behind() -> None:
+    hub, one = Hub(), connection()
+    hub.join(one, channels.TRENDS)
+    hub.join(one, channels.TRENDS, 2.0)
+    topic = hub.topic(channels.TRENDS)
+    assert topic is not None
+    assert not topic.everything.members
+    assert hub.subscriptions[Kind.TRENDS] == 1
+    hub.join(one, channels.TRENDS)
+    assert not topic.paced
+    assert hub.leave(one, channels.TRENDS)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 2)), max_size=60), st.sampled_from([0.5, 1.0, 4.0]))
+def test_a_pacer_keeps_the_pace_and_never_loses_the_newest(offers: list[tuple[str, float]], rate: float) -> None:
+    pacer: Pacer[tuple[str, int]] = Pacer(rate)
+    now, sent, newest = 0.0, list[tuple[str, int, float]](), dict[str, int]()
+    for number, (key, pause) in enumerate(offers):
+        end = now + pause
+        while (due := pacer.next_due) is not None and due <= end:
+            sent += [(*update, due) for update in pacer.due(due)]
+        now, newest[key] = end, number
+        if pacer.offer(key, (key, number), now):
+            sent.append((key, number, now))
+    while (due := pacer.next_due) is not None:
+        sent += [(*update, due) for update in pacer.due(due)]
+    for key in newest:
+        times = [time for one, _, time in sent if one == key]
+        assert all(later - earlier >= 1.0 / rate - 1e-9 for earlier, later in pairwise(times))
+        assert [number for one, number, _ in sent if one == key][-1] == newest[key]
+    assert len(sent) + pacer.conflated == len(offers)
 
 
 def spliced(payload: str, channel: str = "trends", seq: int | None = 7) -> dict[str, object]:

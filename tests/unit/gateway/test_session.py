@@ -45,6 +45,11 @@ def test_subscribing_twice_is_acknowledged_twice_and_counted_once() -> None:
     assert session.channels == (channels.TRENDS,)
 
 
+def test_a_pace_is_rounded_to_the_next_slower_one_we_keep() -> None:
+    answer = receive(Session(1), {"type": "subscribe", "channel": "trends", "max_rate": 3})
+    assert list(answer.effects) == [Join(channels.TRENDS, None, 2.0)]
+
+
 def test_unsubscribing_leaves_and_says_so() -> None:
     session = Session(1)
     receive(session, {"type": "subscribe", "channel": "trends"})
@@ -87,6 +92,8 @@ def test_ping_is_answered_and_pong_is_not() -> None:
         ({"type": "subscribe", "channels": "trends"}, "invalid_message"),
         ({"type": "subscribe", "channel": "trends", "id": "x" * 65}, "invalid_message"),
         ({"type": "subscribe", "channel": "trends", "since": -1}, "invalid_message"),
+        ({"type": "subscribe", "channel": "trends", "max_rate": 0}, "invalid_message"),
+        ({"type": "subscribe", "channel": "trends", "max_rate": "fast"}, "invalid_message"),
         ({"type": "subscribe", "channel": "nope"}, "unknown_channel"),
         ({"type": "subscribe", "channel": "story:*"}, "unknown_channel"),
         ({"type": "subscribe", "channel": "story:>"}, "unknown_channel"),
