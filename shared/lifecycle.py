@@ -23,6 +23,8 @@ from shared.errors import StartupFailed
 
 log = logs.get(__name__)
 
+_ACCEPTS_A_TURN = 32
+
 
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handlers, and with an event for "it listens"."""
@@ -72,7 +74,7 @@ class HttpServer:
         ws: Callable[..., asyncio.Protocol] | None = None,
         backlog: int = 4096,
     ) -> None:
-        self._socket = bind(host, port)
+        self._socket, self._backlog = bind(host, port), backlog
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self._server = _Server(
             uvicorn.Config(
@@ -82,7 +84,7 @@ class HttpServer:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                backlog=backlog,
+                backlog=_ACCEPTS_A_TURN,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=5,
                 server_header=False,
@@ -93,6 +95,9 @@ class HttpServer:
     async def __aenter__(self) -> HttpServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="http")
         await self._server.listening.wait()
+        # asyncio accepts as many in one turn as its backlog: few, so that a storm does not hold the loop; the kernel
+        # keeps the others waiting for as long as its own queue is long.
+        self._socket.listen(self._backlog)
         return self
 
     async def __aexit__(

@@ -6,8 +6,10 @@ adds `channel` and `seq`. DESIGN of the protocol: services/gateway/README.md.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -52,7 +54,13 @@ class ErrorCode(StrEnum):
 
 def now_text() -> str:
     """Return the current time as every `timestamp` on the wire is written: ISO 8601, UTC, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1_000)
+    return f"{_second_text(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second_text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 # --- client to server ------------------------------------------------------------------------------------------------

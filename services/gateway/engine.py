@@ -243,7 +243,7 @@ class Engine:
         self._poller.close()
 
     def park(self, fd: int, context: Any, *, deflate: bool = False, conflate: bool = False) -> Connection:
-        """Take over a connected, non-blocking socket on which the handshake is done; the descriptor is ours now."""
+        """Take over a connected, non-blocking socket; the descriptor is ours now. `greet` answers its handshake."""
         connection = Connection(fd, self._tick, deflate=deflate, conflate=conflate)
         connection.context = context
         self._connections[fd] = connection
@@ -253,6 +253,10 @@ class Engine:
         self._wheel.schedule(connection, random.randint((self._interval_ticks + 1) // 2, self._interval_ticks))
         self.deflating += deflate
         return connection
+
+    def greet(self, connection: Connection, response: bytes, *frames: Frame) -> None:
+        """Answer the handshake, with the first frames in the same write."""
+        self._write(connection, b"".join([response, *(frame.bytes_for(connection) for frame in frames)]), None)
 
     def close_connection(self, connection: Connection, code: int, reason: str = "") -> None:
         """Say goodbye: a close frame after what is in flight, then the socket once the client has answered."""
@@ -483,7 +487,10 @@ class Engine:
     # --- in ----------------------------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        for fd, ready in self._poller.ready(_POLL_BATCH):
+        deadline = time.perf_counter() + _SLICE_SECONDS / 2
+        for number, (fd, ready) in enumerate(self._poller.ready(_POLL_BATCH), 1):
+            if not number % 16 and time.perf_counter() >= deadline:
+                return  # the rest is still ready in the next turn
             connection = self._connections.get(fd)
             if connection is None:
                 continue  # dropped while an earlier one of this batch was served

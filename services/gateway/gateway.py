@@ -103,7 +103,7 @@ class Gateway:
             user_id=session.user_id,
             heartbeat=self._heartbeat,
         )
-        self._send(connection, welcome.to_json())
+        self.engine.greet(connection, accept.response, Frame(frames.encode_text(welcome.to_json())))
         log.debug("client connected", connection=session.number, channel=channel.name)
         if channel.kind is Kind.GENERAL and isinstance(effect, Join):
             self.hub.join(connection, channel)  # the welcome is the acknowledgement

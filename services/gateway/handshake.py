@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
@@ -105,6 +106,7 @@ def origin_allowed(origin: str | None, allowed: frozenset[str]) -> bool:
     return origin is None or "*" in allowed or origin.lower() in allowed
 
 
+@lru_cache(maxsize=256)
 def negotiate_deflate(header: str | None) -> str | None:
     """Return the permessage-deflate parameters we agree to, None if the client offers none we can take.
 
@@ -143,11 +145,10 @@ def _malformed(request: Request) -> Reject | None:
     if request.method != "GET":
         return _reject(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET", {"allow": "GET"})
     try:
-        upgrade = {name.lower() for name in parse_upgrade(headers.get("upgrade", ""))}
-        connection = {name.lower() for name in parse_connection(headers.get("connection", ""))}
+        upgrading = _asks_for_upgrade(headers.get("upgrade", ""), headers.get("connection", ""))
     except InvalidHeaderFormat as error:
         return _reject(HTTPStatus.BAD_REQUEST, str(error))
-    if "websocket" not in upgrade or "upgrade" not in connection:
+    if not upgrading:
         return _reject(HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket endpoint", {"upgrade": "websocket"})
     if "sec-websocket-key" not in headers:
         return _reject(
@@ -164,6 +165,13 @@ def _malformed(request: Request) -> Reject | None:
     if len(key) != _KEY_LENGTH or not key.endswith("==") or not key.isascii():
         return _reject(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64")
     return None
+
+
+@lru_cache(maxsize=256)  # browsers send a handful of forms
+def _asks_for_upgrade(upgrade: str, connection: str) -> bool:
+    return "websocket" in {name.lower() for name in parse_upgrade(upgrade)} and "upgrade" in {
+        name.lower() for name in parse_connection(connection)
+    }
 
 
 def _reject(status: HTTPStatus, reason: str, headers: dict[str, str] | None = None) -> Reject:

@@ -15,7 +15,7 @@ from shared import logs
 
 log = logs.get(__name__)
 
-# A handshake's answer must fit into an empty socket buffer; anything left in the transport's would come after it.
+# What is left in the transport's buffer would come after the handshake's answer, or never.
 _LINGERING_RESPONSE = "a response to an earlier request is still being written"
 
 
@@ -26,7 +26,7 @@ class Gatekeeper(Protocol):
         """Return the answer to a handshake."""
 
     def admit(self, fd: int, accept: Accept) -> None:
-        """Take over a socket on which the handshake has been answered."""
+        """Take over a socket and answer its handshake with `accept.response`."""
 
 
 class Upgrade(asyncio.Protocol):
@@ -66,13 +66,6 @@ class Upgrade(asyncio.Protocol):
         # asyncio has made the socket non-blocking and switched Nagle's algorithm off; a duplicate shares both.
         fd = os.dup(transport.get_extra_info("socket").fileno())
         transport.abort()  # closes uvicorn's descriptor; ours keeps the connection
-        try:
-            if os.write(fd, answer.response) != len(answer.response):
-                raise OSError("the socket's buffer is full before the first message")
-        except OSError as error:
-            os.close(fd)
-            log.info("handshake lost", error=repr(error))
-            return
         self._gatekeeper.admit(fd, answer)
 
 

@@ -26,8 +26,8 @@ class Echo:
         return decide(replace(request, path=PATH), self.policy, connections=len(self.engine), draining=False)
 
     def admit(self, fd: int, accept: Accept) -> None:
-        """Park the socket; there is nothing else to do."""
-        self.engine.park(fd, None, deflate=accept.deflate)
+        """Park the socket and answer; there is nothing else to do."""
+        self.engine.greet(self.engine.park(fd, None, deflate=accept.deflate), accept.response)
 
     def received(self, connection: Connection, message: str | bytes) -> None:
         """Send it back, compressed if that was agreed."""
