@@ -54,9 +54,9 @@ class ServiceSettings(BaseSettings):
     stream_storage: Storage = Storage.FILE
     stream_duplicate_window: float = Field(120.0, gt=0, description="seconds a repeated message id is removed")
     stream_max_bytes: int = Field(1_073_741_824, gt=0, description="bound of each stream, bytes; the oldest goes first")
-    stream_max_messages_per_subject: int = Field(1_000, gt=0, description="history kept of one story, bound")
     items_max_age: float = Field(86_400.0, gt=0, description="seconds an item waits for the roles")
     events_max_age: float = Field(86_400.0, gt=0, description="history of trends, stories and scores, seconds")
+    user_max_messages: int = Field(1_000, gt=0, description="personal messages that wait for one user")
     user_max_age: float = Field(604_800.0, gt=0, description="personal messages wait this long, seconds (7 days)")
 
     @property

@@ -54,13 +54,14 @@ def stream_of(channel: Channel) -> str | None:
 
 def specs(settings: ServiceSettings) -> list[StreamSpec]:
     """Return every stream the system needs."""
-    per_story = settings.stream_max_messages_per_subject
     age = settings.events_max_age
+    # Only users' messages are bounded by subject: elsewhere an eviction in the middle of a stream would go unnoticed by
+    # whoever asks for all that came after a sequence.
     return [
         StreamSpec("TRENDS", "events.trends", "trends", age, -1),
-        StreamSpec("STORIES", "events.story.*", "story.{{wildcard(1)}}", age, per_story),
+        StreamSpec("STORIES", "events.story.*", "story.{{wildcard(1)}}", age, -1),
         StreamSpec("TRUST_SCORES", "events.trust_scores", "trust_scores", age, -1),
-        StreamSpec("USERS", "events.user.*", "user.{{wildcard(1)}}", settings.user_max_age, per_story),
+        StreamSpec("USERS", "events.user.*", "user.{{wildcard(1)}}", settings.user_max_age, settings.user_max_messages),
         StreamSpec(ITEMS, ITEMS_SUBJECT, None, settings.items_max_age, -1),
     ]
 

@@ -76,7 +76,8 @@ class _ClientMessage(BaseModel):
 class Subscribe(_ClientMessage):
     """Join one or more channels.
 
-    `since` asks for everything after that `seq`; `max_rate` for at most that many updates of each thing a second.
+    `since` asks for everything after that `seq`, in the `epoch` it was seen in; `snapshot` for the current state of
+    each thing first; `max_rate` for at most that many updates of each thing a second.
     """
 
     type: Literal["subscribe"]
@@ -85,6 +86,7 @@ class Subscribe(_ClientMessage):
     since: Annotated[int, Field(ge=0)] | None = None
     epoch: Annotated[str, Field(max_length=64)] | None = None
     max_rate: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    snapshot: bool = False
     id: RequestId | None = None
 
     @model_validator(mode="after")
@@ -191,6 +193,7 @@ class Subscribed(_ServerMessage):
     seq: int | None = None
     epoch: str | None = None
     max_rate: float | None = None
+    snapshot: int | None = None
     id: str | None = None
 
 

@@ -31,7 +31,7 @@ async def serving(settings: GatewaySettings) -> AsyncIterator[tuple[Gateway, Htt
     server = HttpServer(app, settings.host, settings.port, ws=upgrade.factory(gateway))
     gateway.engine.start()
     try:
-        async with nats, gateway.subscriptions, server:
+        async with nats, gateway.delivery, gateway.canary, server:
             log.info("gateway started", host=server.host, port=server.port, max_connections=settings.max_connections)
             yield gateway, server
     finally:
@@ -42,4 +42,4 @@ async def run(settings: GatewaySettings) -> None:
     """Run a gateway until the process is told to stop."""
     async with serving(settings) as (gateway, _server):
         await until_stopped()
-        gateway.draining = True
+        await gateway.drain()

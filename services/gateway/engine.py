@@ -254,9 +254,9 @@ class Engine:
         self.deflating += deflate
         return connection
 
-    def greet(self, connection: Connection, response: bytes, *frames: Frame) -> None:
+    def greet(self, connection: Connection, response: bytes, *first: Frame) -> None:
         """Answer the handshake, with the first frames in the same write."""
-        self._write(connection, b"".join([response, *(frame.bytes_for(connection) for frame in frames)]), None)
+        self._write(connection, b"".join([response, *(frame.bytes_for(connection) for frame in first)]), None)
 
     def close_connection(self, connection: Connection, code: int, reason: str = "") -> None:
         """Say goodbye: a close frame after what is in flight, then the socket once the client has answered."""
@@ -276,10 +276,10 @@ class Engine:
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
-    def send(self, connection: Connection, frame: Frame) -> None:
-        """Send one frame to one client, now; dropped if the connection is closing."""
+    def send(self, connection: Connection, *batch: Frame) -> None:
+        """Send frames to one client, now and in one write; dropped if the connection is closing."""
         if connection.phase is Phase.OPEN:
-            self._write(connection, frame.bytes_for(connection), frame.key)
+            self._write_batch(connection, Batch(batch))
 
     def post(self, group: Group, frame: Frame, done: Callable[[int], None] | None = None) -> None:
         """Send one frame to every member of `group` at the end of this turn of the loop, joined with its others.

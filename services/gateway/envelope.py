@@ -58,6 +58,10 @@ class Event:
     type: str
     entity: str | None
     body: bytes  # a JSON object without `channel` and `seq`, cut before its closing brace
+    final: bool = False  # the thing has ended with it: a trend that is over, a story that went into another
+
+
+NOTHING = Event("", None, b"")  # stands for a stored message that is no event: it has a place in the order all the same
 
 
 _STREAM_HEADER = re.compile(rb"^Nats-(Sequence|Last-Sequence|Time-Stamp): *(.*?) *\r$", re.MULTILINE)
@@ -106,7 +110,7 @@ def read_event(payload: bytes, kind: Kind) -> Event:
     body = body[:-1].rstrip()
     if not isinstance(message.get("timestamp"), str):
         body = _dump({**message, "timestamp": now_text()})[:-1]
-    return Event(event_type, _entity(message, event_type), body)
+    return Event(event_type, _entity(message, event_type), body, _final(message))
 
 
 def for_channel(event: Event, channel: Channel) -> bool:
@@ -155,6 +159,11 @@ def _entity(message: dict[str, Any], event_type: str) -> str | None:
         entity = message["data"].get("id")
         return f"{event_type}:{entity}" if isinstance(entity, str) else None
     return None
+
+
+def _final(message: dict[str, Any]) -> bool:
+    data = message.get("data")
+    return isinstance(data, dict) and (data.get("phase") == "ended" or data.get("merged_into") is not None)
 
 
 def _dump(message: dict[str, Any]) -> bytes:

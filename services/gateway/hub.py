@@ -1,31 +1,60 @@
 """Which client hears which channel, and which channels anybody here hears at all.
 
-Pure: joining and leaving return whether the channel became wanted or unwanted; the caller asks NATS.
+Pure: leaving returns whether the channel became unwanted; the caller asks NATS.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 from services.gateway.engine import Connection, Frame, Group
 from services.gateway.pacer import Pacer
+from services.gateway.session import Join
+from services.gateway.window import Window
 from shared.channels import Channel, Kind
 
 
 class Topic:
-    """One channel's listeners: those who hear everything, and those who asked for a slower pace, by rate."""
+    """One channel: its listeners, those who wait to become some, and what is known of its order.
 
-    __slots__ = ("everything", "paced")
+    Listeners hear everything, or asked for a slower pace, by rate. While `held` is a list, order is in doubt and live
+    events are held back in it.
+    """
+
+    __slots__ = ("epoch", "everything", "has_history", "held", "paced", "states", "waiting", "window")
 
     def __init__(self) -> None:
         self.everything = Group()
         self.paced: dict[float, tuple[Group, Pacer[Frame]]] = {}
+        self.waiting: dict[Connection, Join] = {}
+        self.window = Window()
+        self.epoch = ""
+        self.has_history = True
+        self.held: list[Any] | None = []  # what they are is the delivery's business
+        self.states: OrderedDict[str, Frame] | None = None  # newest of each thing, once a snapshot was asked for
 
     def __len__(self) -> int:
-        return len(self.everything.members) + sum(len(group.members) for group, _ in self.paced.values())
+        listeners = len(self.everything.members) + sum(len(group.members) for group, _ in self.paced.values())
+        return listeners + len(self.waiting)
 
     def __contains__(self, connection: Connection) -> bool:
-        return any(connection in group.members for group in self.groups())
+        return connection in self.waiting or any(connection in group.members for group in self.groups())
+
+    def hold(self, event: Any) -> None:
+        """Keep a live event until order is known."""
+        assert self.held is not None  # asked before
+        self.held.append(event)
+
+    def release(self) -> list[Any]:
+        """Hold nothing back any more; return what was."""
+        held, self.held = self.held or [], None
+        return held
+
+    def admit(self, connection: Connection) -> None:
+        """Let a waiting connection hear what comes from now on."""
+        self.add(connection, self.waiting.pop(connection).max_rate)
 
     def groups(self) -> Iterator[Group]:
         """Yield every group of listeners."""
@@ -44,6 +73,7 @@ class Topic:
 
     def discard(self, connection: Connection) -> None:
         """Let `connection` hear nothing more of this channel."""
+        self.waiting.pop(connection, None)
         self.everything.discard(connection)
         for rate, (group, _) in list(self.paced.items()):
             group.discard(connection)
@@ -76,18 +106,24 @@ class Hub:
         """Return the listeners of `channel`, None if there are none."""
         return self._topics.get(channel)
 
-    def join(self, connection: Connection, channel: Channel, rate: float | None = None) -> bool:
-        """Add `connection`; return whether it is the channel's first. Joining again changes nothing but the rate."""
-        topic = self._topics.get(channel)
-        first = topic is None
+    def topics(self) -> Iterator[Topic]:
+        """Yield every channel's topic."""
+        return iter(list(self._topics.values()))
+
+    def wait(self, connection: Connection, join: Join) -> Topic:
+        """Let `connection` wait for its channel, which is wanted from now on; return the channel's topic.
+
+        Joining a channel again means waiting for it anew, with what the new request asks for.
+        """
+        topic = self._topics.get(join.channel)
         if topic is None:
-            topic = self._topics[channel] = Topic()
+            topic = self._topics[join.channel] = Topic()
         if connection in topic:
             topic.discard(connection)
         else:
-            self._subscriptions[channel.kind] += 1
-        topic.add(connection, rate)
-        return first
+            self._subscriptions[join.channel.kind] += 1
+        topic.waiting[connection] = join
+        return topic
 
     def leave(self, connection: Connection, channel: Channel) -> bool:
         """Remove `connection`; return whether it was the channel's last."""

@@ -40,6 +40,36 @@ class GatewayMetrics:
         self.client_messages = Counter(
             "veracity_gateway_client_messages", "Messages from clients", ["type"], registry=registry
         )
+        self.recoveries = Counter(
+            "veracity_gateway_recoveries",
+            "Requests for missed events, and events lost for good",
+            ["outcome"],
+            registry=registry,
+        )
+        self.gaps = Counter("veracity_gateway_gaps", "Gaps noticed in live events", ["kind"], registry=registry)
+        self.healed = Counter(
+            "veracity_gateway_healed_events",
+            "Events the stream filled in that did not come live",
+            ["kind"],
+            registry=registry,
+        )
+        self.repeats = Counter(
+            "veracity_gateway_repeated_events", "Events that came live a second time", ["kind"], registry=registry
+        )
+        self.unsettled = Gauge(
+            "veracity_gateway_unsettled_channels",
+            "Channels that wait for the stream to tell their order",
+            registry=registry,
+        )
+        self.canary = Histogram(
+            "veracity_gateway_canary_seconds",
+            "A probe's way through NATS and back",
+            buckets=DELIVERY_BUCKETS,
+            registry=registry,
+        )
+        self.canaries_lost = Counter(
+            "veracity_gateway_canaries_lost", "Probes that did not come back", registry=registry
+        )
         self.rate_limited = Counter(
             "veracity_gateway_rate_limited", "Client messages refused", ["scope"], registry=registry
         )
@@ -71,6 +101,7 @@ class GatewayMetrics:
         conflated: Callable[[], float],
         bytes_sent: Callable[[], float],
         loop_lag: Callable[[], float],
+        unsettled: Callable[[], float],
     ) -> None:
         """Have the states read from these functions at each scrape, so that the hot path counts nothing twice."""
         self.connections.set_function(connections)
@@ -80,5 +111,6 @@ class GatewayMetrics:
         self.conflated.set_function(conflated)
         self.bytes_sent.set_function(bytes_sent)
         self.loop_lag.set_function(loop_lag)
+        self.unsettled.set_function(unsettled)
         for kind in Kind:
             self.subscriptions.labels(kind.value).set_function(partial(subscriptions, kind))

@@ -43,6 +43,9 @@ class Join:
     channel: Channel
     request_id: str | None = None
     max_rate: float | None = None
+    since: int | None = None
+    epoch: str | None = None
+    snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,7 @@ class Session:
     def _effects(self, message: ClientMessage, rules: Rules) -> Sequence[Effect]:
         match message:
             case Subscribe():
-                rate = slower_rate(message.max_rate)
-                return [self.join(name, rules, message.id, rate) for name in message.names]
+                return [self._subscribe(name, message, rules) for name in message.names]
             case Unsubscribe():
                 return self._unsubscribe(message)
             case Ping():
@@ -114,7 +116,14 @@ class Session:
             case _:
                 assert_never(message)
 
-    def join(self, name: str, rules: Rules, request_id: str | None = None, max_rate: float | None = None) -> Effect:
+    def _subscribe(self, name: str, message: Subscribe, rules: Rules) -> Effect:
+        effect = self.join(name, rules, message.id)
+        if not isinstance(effect, Join):
+            return effect
+        rate = slower_rate(message.max_rate)
+        return Join(effect.channel, message.id, rate, message.since, message.epoch, message.snapshot)
+
+    def join(self, name: str, rules: Rules, request_id: str | None = None) -> Effect:
         """Join one channel, as a `subscribe` message or the address the client connected to asks."""
         try:
             channel = parse_channel(name)
@@ -127,7 +136,7 @@ class Session:
                 message = f"{rules.max_channels} channels are allowed on one connection"
                 return _error(ErrorCode.TOO_MANY_CHANNELS, message, channel=name, id=request_id)
             self.channels = (*self.channels, channel)
-        return Join(channel, request_id, max_rate)
+        return Join(channel, request_id)
 
     def _unsubscribe(self, message: Unsubscribe) -> Sequence[Effect]:
         effects: list[Effect] = []

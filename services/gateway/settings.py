@@ -24,6 +24,13 @@ class GatewaySettings(ServiceSettings):
     heartbeat_timeout: float = Field(90.0, gt=0, description="seconds of silence after which a client is gone")
     allowed_origins: str = Field("*", description="origins whose pages may connect, separated by commas; * for all")
     subscription_linger: float = Field(2.0, ge=0, description="seconds a NATS subject is kept after its last client")
+    window_bytes: int = Field(33_554_432, gt=0, description="recent events kept in memory over all channels, bytes")
+    recovery_max_messages: int = Field(1_000, gt=0, description="events replayed to one request; past it history_gone")
+    recovery_max_bytes: int = Field(524_288, gt=0, description="bytes replayed to one request; past it history_gone")
+    heal_max_messages: int = Field(20_000, gt=0, description="missed events of a channel the gateway fills by itself")
+    snapshot_depth: int = Field(2_000, gt=0, description="newest events a snapshot is made of")
+    max_connection_age: float = Field(0.0, ge=0, description="seconds after which a client is sent elsewhere; 0: never")
+    canary_interval: float = Field(5.0, gt=0, description="seconds between probes through NATS and back")
     compression: bool = Field(True, description="offer permessage-deflate")
     compression_min_bytes: int = Field(512, ge=0, description="smaller messages are sent as they are")
 

@@ -72,6 +72,10 @@ class Subscriptions:
         entry = self._entries.get(subject)
         return None if entry is None else entry.state
 
+    def active(self, subject: str) -> bool:
+        """Tell whether `subject` is in force on the broker, or was when the connection was lost."""
+        return self.state(subject) in (State.ACTIVE, State.LINGERING)
+
     def want(self, subject: str) -> bool:
         """Ask for `subject`; return whether it is in force already, else `on_active` will tell."""
         entry = self._entries.get(subject)

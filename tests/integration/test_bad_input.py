@@ -160,12 +160,12 @@ async def test_subjects_are_subscribed_for_the_first_client_and_left_after_the_l
     async with running_gateway(broker) as (url, gateway), client(url) as one, client(url) as two:
         await one.subscribe("story:1")
         await two.subscribe("story:1", "trends")
-        assert len(gateway.subscriptions) == 2
+        assert len(gateway.delivery.subscriptions) == 2
         await one.send(type="unsubscribe", channel="story:1")
         await one.until("unsubscribed")
-        assert len(gateway.subscriptions) == 2
+        assert len(gateway.delivery.subscriptions) == 2
         await two.socket.close()
-        await until(lambda: len(gateway.subscriptions) == 0)
+        await until(lambda: len(gateway.delivery.subscriptions) == 0)
 
 
 async def test_nothing_published_after_the_acknowledgement_is_missed(gateway: str, producer: Broadcaster) -> None:

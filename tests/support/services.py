@@ -31,7 +31,9 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 def settings(broker: Broker, **more: Any) -> GatewaySettings:
     """Return settings of a gateway on a free port, quick to leave subjects."""
     return GatewaySettings(
-        nats_url=broker.url, port=0, **{"subscription_linger": 0.2, "nats_reconnect_wait": 0.2, **more}
+        nats_url=broker.url,
+        port=0,
+        **{"subscription_linger": 0.2, "drain_seconds": 0.0, "nats_reconnect_wait": 0.2, **more},
     )
 
 
@@ -100,7 +102,8 @@ class Client:
 @asynccontextmanager
 async def client(url: str, **options: Any) -> AsyncIterator[Client]:
     """Connect and take the welcome."""
-    async with connect(url, **options) as socket:
+    # Without a bound on what waits unread: the library stops reading at one, and with it hears no close frame.
+    async with connect(url, max_queue=None, **options) as socket:
         joined = Client(socket)
         assert (await joined.receive())["type"] == "connection"
         yield joined

@@ -16,6 +16,7 @@ from services.gateway.engine import Connection
 from services.gateway.hub import Hub
 from services.gateway.limits import Rate
 from services.gateway.pacer import Pacer
+from services.gateway.session import Join
 from services.gateway.wheel import Wheel
 from shared import channels
 from shared.channels import Kind
@@ -99,9 +100,12 @@ def connection() -> Connection:
 
 def test_the_hub_says_when_a_channel_becomes_wanted_and_unwanted() -> None:
     hub, one, two = Hub(), connection(), connection()
-    assert hub.join(one, channels.TRENDS)
-    assert not hub.join(two, channels.TRENDS)
-    assert not hub.join(two, channels.TRENDS), "joining twice changes nothing"
+    topic = hub.wait(one, Join(channels.TRENDS))
+    assert hub.wait(two, Join(channels.TRENDS)) is topic
+    assert hub.wait(two, Join(channels.TRENDS)) is topic, "joining twice changes nothing"
+    topic.admit(one)
+    topic.admit(two)
+    assert len(topic) == 2
     assert hub.subscriptions[Kind.TRENDS] == 2
     assert not hub.leave(one, channels.TRENDS)
     assert not hub.leave(one, channels.TRENDS), "leaving twice changes nothing"
@@ -112,13 +116,15 @@ def test_the_hub_says_when_a_channel_becomes_wanted_and_unwanted() -> None:
 
 def test_asking_for_another_pace_moves_a_listener_and_leaves_nothing_behind() -> None:
     hub, one = Hub(), connection()
-    hub.join(one, channels.TRENDS)
-    hub.join(one, channels.TRENDS, 2.0)
-    topic = hub.topic(channels.TRENDS)
-    assert topic is not None
+    topic = hub.wait(one, Join(channels.TRENDS))
+    topic.admit(one)
+    hub.wait(one, Join(channels.TRENDS, None, 2.0))
     assert not topic.everything.members
+    topic.admit(one)
+    assert topic.paced
     assert hub.subscriptions[Kind.TRENDS] == 1
-    hub.join(one, channels.TRENDS)
+    hub.wait(one, Join(channels.TRENDS))
+    topic.admit(one)
     assert not topic.paced
     assert hub.leave(one, channels.TRENDS)
 
