@@ -7,7 +7,7 @@ INPUT ?=
 SPEED ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format conformance bench lock clean
+.PHONY: help setup run test lint format chaos conformance bench lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ lint: setup ## Format, style, types and import contract
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: setup ## Kill gateways and brokers under load and count every event (make test does it small)
+	CHAOS=full $(BIN)/python -m pytest -q -s tests/chaos
 
 conformance: setup ## Every Autobahn case, the slow compression groups too
 	CONFORMANCE=full $(BIN)/python -m pytest -q tests/integration/test_conformance.py

@@ -25,15 +25,20 @@ class Refused(VeracityError):
 async def tail(url: str, channels: Sequence[str], *, as_json: bool, count: int) -> None:
     """Print every event on `channels`; return after `count` of them if it is not 0."""
     shown, attempt = 0, 0
+    seen: dict[str, dict[str, Any]] = {channel: {} for channel in channels}  # what to resume from, by channel
     while True:
         try:
             async with connect(url, max_size=4 * 1_048_576) as socket:
                 attempt = 0
-                await socket.send(json.dumps({"type": "subscribe", "channels": list(channels)}))
+                for channel, position in seen.items():
+                    await socket.send(json.dumps({"type": "subscribe", "channel": channel, **position}))
                 async for text in socket:
                     message = json.loads(text)
+                    note_position(seen, message)
                     if message["type"] == "ping":
                         await socket.send('{"type":"pong"}')
+                    elif message["type"] == "error" and message["code"] == "history_gone":
+                        sys.stderr.write(f"veracity tail: {message.get('channel')}: {message['message']}\n")
                     elif message["type"] == "error":
                         raise Refused(f"{message['code']}: {message['message']}")
                     elif message["type"] not in _CONTROL:
@@ -52,6 +57,19 @@ async def tail(url: str, channels: Sequence[str], *, as_json: bool, count: int) 
         attempt = min(attempt + 1, 16)
         sys.stderr.write(f"veracity tail: {reason}; again in {pause:.1f} s\n")
         await asyncio.sleep(pause)
+
+
+def note_position(seen: dict[str, dict[str, Any]], message: dict[str, Any]) -> None:
+    """Remember from which sequence of which epoch a channel goes on."""
+    position = seen.get(message.get("channel", ""))
+    if position is None or "seq" not in message:
+        return
+    if message["type"] != "subscribed":
+        position["since"] = message["seq"]
+        return
+    position["epoch"] = message.get("epoch")
+    if not message.get("recovered"):  # what was missed comes after this answer, each event with its own place
+        position["since"] = message["seq"]
 
 
 def _print(line: str) -> None:

@@ -33,6 +33,7 @@ from shared.wire import ErrorCode, ErrorMessage, Subscribed
 log = logs.get(__name__)
 
 _RETRY_SECONDS = 0.5
+_BEHIND_SECONDS = 0.05
 _MAX_HELD = 10_000  # live events of one channel; past it they are read from the stream instead
 _MAX_STATES = 2_000  # things a snapshot tells of
 
@@ -402,10 +403,13 @@ class Delivery:
         while (topic := self.hub.topic(channel)) is not None and (topic.held is not None or topic.waiting):
             try:
                 await self._nats.ready()
+                before = topic.window.last, len(topic.waiting)
                 if topic.held is not None:
                     await self._establish(topic, channel)
                 else:
                     await self._serve_waiting(topic, channel)
+                if (topic.window.last, len(topic.waiting)) == before:
+                    await asyncio.sleep(_BEHIND_SECONDS)  # the replica that answered is behind: it will catch up
             except NoHistory:
                 self._without_history(topic, channel)
             except NatsUnavailable as error:

@@ -22,6 +22,7 @@ from shared.streams import stream_of
 
 _BATCH = 256
 _TIMEOUT = 5.0
+_NO_MESSAGE = 10037  # JetStream's error code for "no message found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,21 @@ class History:
         return self._epochs[stream]
 
     async def last(self, channel: Channel) -> int:
-        """Return the newest sequence stored under the channel's subject, 0 if there is none."""
-        found, _ = await self._request(channel, {"last_by_subj": channel.durable_subject})
-        return found[0].seq if found else 0
+        """Return the newest sequence stored under the channel's subject, 0 if there is none.
+
+        Asked of the stream's leader: a replica may be behind, and what it does not know yet would be missed.
+        """
+        try:
+            message = await self._connection.jetstream.get_last_msg(_stream(channel), channel.durable_subject or "")
+        except nats.js.errors.ServiceUnavailableError as error:
+            raise NatsUnavailable("asking for a channel's end", repr(error)) from error
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code == _NO_MESSAGE:
+                return 0
+            raise NoHistory(channel.name) from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise NatsUnavailable("asking for a channel's end", repr(error)) from error
+        return message.seq or 0
 
     async def read(self, channel: Channel, start: int, *, limit: int, max_bytes: int) -> Read:
         """Return the events from sequence `start` on, inclusive, up to `limit` of them or about `max_bytes`."""
@@ -108,7 +121,6 @@ class History:
         """Return the replies to one Direct Get, and how many more there are."""
         found: list[Stored] = []
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        batched = "batch" in request
 
         def receive(_: bytes, payload: bytes, headers: bytes | None) -> None:
             if done.done():
@@ -124,8 +136,6 @@ class History:
                 stored = _stored(payload, headers)
                 if stored is not None:
                     found.append(stored)
-                if not batched:
-                    done.set_result(0)
 
         client = self._connection.client
         inbox = client.new_inbox()

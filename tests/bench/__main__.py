@@ -222,6 +222,18 @@ async def storm(broker: Broker, _: float) -> list[Row]:
             return [{"server": "gateway", "connected_seconds": seconds, "ms_per_connect": 1e3 * spent / 5_000}]
 
 
+async def restart(broker: Broker, _: float) -> list[Row]:
+    """A gateway with 5,000 clients is told to stop with ten seconds to drain: how many it closes in each second."""
+    async with servers.gateway(broker, VERACITY_DRAIN_SECONDS="10") as server, clients(server, 5_000) as (load, _s):
+        measuring = asyncio.create_task(load.say("measure 12"))
+        started = time.monotonic()
+        psutil.Process(server.pid).terminate()
+        result = await measuring
+        by_second = [int(count) for name, count in result.items() if name.startswith("closed_in_")]
+        sys.stdout.write(f"clients closed in each second of the drain: {by_second}\n")
+        return [{"server": "gateway", "closed": result["closed"], "drain_seconds": time.monotonic() - started}]
+
+
 async def out(broker: Broker, seconds: float) -> list[Row]:
     """1, 2 and 4 gateways on one broker, 500 clients each: what doubles and what does not."""
     rows: list[Row] = []
@@ -267,6 +279,7 @@ SCENARIOS: dict[str, Callable[[Broker, float], Awaitable[list[Row]]]] = {
     "channels": channels,
     "slow": slow,
     "storm": storm,
+    "restart": restart,
     "out": out,
 }
 
@@ -281,6 +294,7 @@ COLUMNS = {
     "idle_cpu_percent": ("idle CPU", "{:.2f}%"),
     "loop_lag_max_ms": ("loop lag ms", "{:.1f}"),
     "connected_seconds": ("s to connect", "{:.2f}"),
+    "closed": ("closed", "{:.0f}"),
     "nats_us_per_message": ("NATS µs/msg", "{:.0f}"),
     "mb_for_1000_clients": ("MB/1000", "{:.2f}"),
 }

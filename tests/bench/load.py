@@ -50,6 +50,7 @@ class Load:
         self._tails: dict[int, bytes] = {}
         self.received = self.bytes = self.closed = self.frames = 0
         self.late: list[tuple[float, int]] = []
+        self.closings: list[float] = []  # seconds after the measurement began
 
     def connect(self) -> None:
         """Open every client and send what subscribes it; return once each has been answered."""
@@ -141,7 +142,8 @@ class Load:
     def measure(self, seconds: float) -> None:
         """Read for `seconds`, counting."""
         self.received = self.bytes = self.frames = 0
-        self.late = []
+        self.late, self.closings = [], []
+        started = time.monotonic()
         poll, sockets, tails = self._epoll.poll, self._sockets, self._tails
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -156,6 +158,7 @@ class Load:
                     self._epoll.unregister(fd)
                     sockets.pop(fd).close()
                     self.closed += 1
+                    self.closings.append(time.monotonic() - started)
                     continue
                 self.bytes += len(data)
                 if self._options.count_frames:
@@ -195,7 +198,10 @@ class Load:
                 if seen >= share * total:
                     percentiles[name] = lateness
                     break
-        return {"received": self.received, "bytes": self.bytes, "closed": self.closed, **percentiles}
+        by_second = {f"closed_in_{second}": 0.0 for second in range(int(max(self.closings, default=-1.0)) + 1)}
+        for at in self.closings:
+            by_second[f"closed_in_{int(at)}"] += 1
+        return {"received": self.received, "bytes": self.bytes, "closed": self.closed, **percentiles, **by_second}
 
 
 def main() -> None:
