@@ -34,6 +34,7 @@ log = logs.get(__name__)
 
 _RETRY_SECONDS = 0.5
 _BEHIND_SECONDS = 0.05
+_MAX_ATTEMPTS = 60  # three seconds: no replica stays behind that long
 _MAX_HELD = 10_000  # live events of one channel; past it they are read from the stream instead
 _MAX_STATES = 2_000  # things a snapshot tells of
 
@@ -185,10 +186,14 @@ class Delivery:
             return False, ()
         if window.covers(join.since):
             return True, [recent.frame for recent in window.after(join.since)]
+        patient = topic.attempts < _MAX_ATTEMPTS
         if window.last is not None and join.since > window.last:
-            return False, ()  # from a future this stream never had
+            # A client of this epoch saw it elsewhere: a new leader may know less for a moment. Else it never was.
+            return None if patient and join.epoch == topic.epoch else (False, ())
         if history is None:
             return None
+        if patient and history.complete and (history.events[-1].seq if history.events else 0) < window.base:
+            return None  # the replica that answered is behind what the leader has stored
         if not history.complete or not _reaches(history, join.since) or window.last is None:
             return False, ()
         # Up to what has come live; a later one that was read already is still on its way here.
@@ -481,6 +486,12 @@ class Delivery:
 
     async def _serve_waiting(self, topic: Topic, channel: Channel) -> None:
         """Serve those the window alone could not: one read of the stream for everybody it can serve."""
+        topic.attempts += 1
+        last = topic.window.last or 0
+        if any(join.since is not None and join.since > last for join in topic.waiting.values()):
+            topic.held = []  # somebody knows of more than this gateway does: look again
+            await asyncio.sleep(_BEHIND_SECONDS)
+            return
         if any(join.snapshot and join.since is None for join in topic.waiting.values()) and topic.states is None:
             topic.states = await self._states(topic, channel)
         asked = [join.since for join in topic.waiting.values() if join.since is not None]
@@ -501,6 +512,8 @@ class Delivery:
                 self._serve(topic, connection, join, history)
             else:
                 self._serve(topic, connection, join)
+        if not topic.waiting:
+            topic.attempts = 0
 
     async def _states(self, topic: Topic, channel: Channel) -> OrderedDict[str, Frame]:
         """Return the newest state of each thing among the channel's newest events."""

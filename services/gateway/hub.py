@@ -23,13 +23,14 @@ class Topic:
     events are held back in it.
     """
 
-    __slots__ = ("epoch", "everything", "has_history", "held", "paced", "states", "waiting", "window")
+    __slots__ = ("attempts", "epoch", "everything", "has_history", "held", "paced", "states", "waiting", "window")
 
     def __init__(self) -> None:
         self.everything = Group()
         self.paced: dict[float, tuple[Group, Pacer[Frame]]] = {}
         self.waiting: dict[Connection, Join] = {}
         self.window = Window()
+        self.attempts = 0  # at serving those who wait, since nobody did
         self.epoch = ""
         self.has_history = True
         self.held: list[Any] | None = []  # what they are is the delivery's business
