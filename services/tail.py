@@ -15,7 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from shared.errors import StartupFailed, VeracityError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
-_CONTROL = frozenset({"connection", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "conflated"})
+_CONTROL = frozenset(
+    {"connection", "authenticated", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "conflated"}
+)
 
 
 class Refused(VeracityError):

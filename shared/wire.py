@@ -145,8 +145,17 @@ class Auth(_ClientMessage):
     id: RequestId | None = None
 
 
-ClientMessage = Annotated[Subscribe | Unsubscribe | Pong | Ping | Auth, Field(discriminator="type")]
-CLIENT_MESSAGE: TypeAdapter[Subscribe | Unsubscribe | Pong | Ping | Auth] = TypeAdapter(ClientMessage)
+class Ack(_ClientMessage):
+    """The user has read their personal channel up to `seq`: it is not delivered again on another device."""
+
+    type: Literal["ack"]
+    channel: str
+    seq: Annotated[int, Field(ge=0)]
+    id: RequestId | None = None
+
+
+ClientMessage = Annotated[Subscribe | Unsubscribe | Pong | Ping | Auth | Ack, Field(discriminator="type")]
+CLIENT_MESSAGE: TypeAdapter[Subscribe | Unsubscribe | Pong | Ping | Auth | Ack] = TypeAdapter(ClientMessage)
 
 
 # --- server to client ------------------------------------------------------------------------------------------------
@@ -216,6 +225,15 @@ class ServerPong(_ServerMessage):
     """The answer to a client's `ping`."""
 
     type: Literal["pong"] = "pong"
+
+
+class Authenticated(_ServerMessage):
+    """The token was accepted; the connection ends with it unless it is renewed."""
+
+    type: Literal["authenticated"] = "authenticated"
+    user_id: str
+    expires_in: float
+    id: str | None = None
 
 
 class Conflated(_ServerMessage):

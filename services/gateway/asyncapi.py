@@ -11,7 +11,14 @@ from pydantic.json_schema import models_json_schema
 from services.gateway.handshake import PATH
 from shared import wire
 
-CLIENT_MESSAGES: tuple[type[BaseModel], ...] = (wire.Subscribe, wire.Unsubscribe, wire.Ping, wire.Pong, wire.Auth)
+CLIENT_MESSAGES: tuple[type[BaseModel], ...] = (
+    wire.Subscribe,
+    wire.Unsubscribe,
+    wire.Ping,
+    wire.Pong,
+    wire.Auth,
+    wire.Ack,
+)
 SERVER_MESSAGES: tuple[type[BaseModel], ...] = (
     wire.ConnectionMessage,
     wire.Subscribed,
@@ -22,6 +29,7 @@ SERVER_MESSAGES: tuple[type[BaseModel], ...] = (
     wire.UserMessage,
     wire.ServerPing,
     wire.ServerPong,
+    wire.Authenticated,
     wire.Conflated,
     wire.Reconnect,
     wire.ErrorMessage,

@@ -11,10 +11,11 @@ import json
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.gateway import envelope, frames
+from services.gateway.cursors import Cursors
 from services.gateway.engine import Connection, Engine, Frame, Group
 from services.gateway.history import History, NoHistory, Read, Stored
 from services.gateway.hub import Hub, Topic
@@ -24,7 +25,7 @@ from services.gateway.session import Join
 from services.gateway.settings import GatewaySettings
 from services.gateway.subscriptions import Subscriptions
 from services.gateway.window import Recent, Verdict, Window
-from shared import logs
+from shared import channels, logs
 from shared.channels import Channel, Kind, channel_of_subject
 from shared.connection import Connection as NatsConnection
 from shared.errors import InvalidPayload, NatsUnavailable
@@ -70,6 +71,7 @@ class Delivery:
         self._engine, self._nats, self._settings, self._metrics = engine, nats, settings, metrics
         self.hub = Hub()
         self.history = History(nats)
+        self.cursors = Cursors(nats)
         self.subscriptions = Subscriptions(nats, self._received, self._active, linger=settings.subscription_linger)
         self._settling: dict[Channel, asyncio.Task[None]] = {}
         self._pacing: dict[Pacer[Frame], asyncio.TimerHandle] = {}
@@ -84,10 +86,12 @@ class Delivery:
         self._nats.on_disconnected.append(self._doubt_everything)
         self._nats.on_connected.append(self._settle_everything)
         await self.subscriptions.__aenter__()
+        await self.cursors.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.subscriptions.__aexit__()
+        await self.cursors.__aexit__()
         settling = list(self._settling.values())
         for task in settling:
             task.cancel()
@@ -121,10 +125,16 @@ class Delivery:
             return
         topic = self.hub.wait(connection, join)
         active = self.subscriptions.want(channel.subject)
-        if active and topic.held is None and self._serve(topic, connection, join):
+        if active and topic.held is None and not join.offline and self._serve(topic, connection, join):
             return
         if active:
             self._settle(channel)
+
+    def acknowledge(self, user_id: str, seq: int) -> None:
+        """Note how far a user has read; what was never sent cannot be acknowledged."""
+        topic = self.hub.topic(channels.user(user_id))
+        if topic is not None and topic.window.last is not None:
+            self.cursors.move(user_id, topic.epoch, min(seq, topic.window.last))
 
     def admit_silently(self, connection: Connection, join: Join) -> None:
         """Let `connection` onto a channel that has no subject, without a word."""
@@ -194,7 +204,8 @@ class Delivery:
             return None
         if patient and history.complete and (history.events[-1].seq if history.events else 0) < window.base:
             return None  # the replica that answered is behind what the leader has stored
-        if not history.complete or not _reaches(history, join.since) or window.last is None:
+        reaches = history.complete and _reaches(history, join.since)
+        if window.last is None or not (reaches or join.offline):
             return False, ()
         # Up to what has come live; a later one that was read already is still on its way here.
         events = [event for event in history.events if join.since < event.seq <= window.last]
@@ -204,6 +215,9 @@ class Delivery:
             return None
         earlier = [frame for event in events if (frame := self._stored_frame(join.channel, event)) is not None]
         missed = [*earlier, *(recent.frame for recent in window.after(end))]
+        if join.offline:
+            # All that still waits for the user; it is not all there was if what they read last is gone.
+            return reaches or join.since == 0, missed
         too_many = len(missed) > self._settings.recovery_max_messages
         if too_many or sum(len(frame.plain) for frame in missed) > self._settings.recovery_max_bytes:
             return False, ()
@@ -442,7 +456,11 @@ class Delivery:
             else:
                 topic.hold(live)  # another gap: it is settled in the next round
         for connection, join in list(topic.waiting.items()):
-            if topic.held is None and not (join.since is None and join.snapshot and topic.states is None):
+            if (
+                topic.held is None
+                and not join.offline
+                and not (join.since is None and join.snapshot and topic.states is None)
+            ):
                 self._serve(topic, connection, join)
 
     async def _fill(self, topic: Topic, channel: Channel, last: int) -> None:
@@ -494,6 +512,7 @@ class Delivery:
             return
         if any(join.snapshot and join.since is None for join in topic.waiting.values()) and topic.states is None:
             topic.states = await self._states(topic, channel)
+        await self._find_cursors(topic, channel)
         asked = [join.since for join in topic.waiting.values() if join.since is not None]
         history = None
         if asked:
@@ -514,6 +533,14 @@ class Delivery:
                 self._serve(topic, connection, join)
         if not topic.waiting:
             topic.attempts = 0
+
+    async def _find_cursors(self, topic: Topic, channel: Channel) -> None:
+        """Let those who come back without a position go on from what their user has acknowledged."""
+        for connection, join in list(topic.waiting.items()):
+            if join.offline and join.since is None and channel.id is not None:
+                since = await self.cursors.read(channel.id, topic.epoch)
+                if topic.waiting.get(connection) is join:
+                    topic.waiting[connection] = replace(join, since=since, epoch=topic.epoch)
 
     async def _states(self, topic: Topic, channel: Channel) -> OrderedDict[str, Frame]:
         """Return the newest state of each thing among the channel's newest events."""

@@ -34,8 +34,8 @@ _ALLOWED = {
 }
 # Only a gateway says these; a producer that could would speak for it.
 _CONTROL_TYPES = frozenset(
-    ("connection", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "error", "conflated")
-    + ("subscribe", "unsubscribe", "auth")
+    ("connection", "authenticated", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "error", "conflated")
+    + ("subscribe", "unsubscribe", "auth", "ack")
 )
 _SPLICED = ("channel", "seq")
 

@@ -9,23 +9,36 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, assert_never
 
 from services.gateway import frames
 from services.gateway.canary import Canary
+from services.gateway.credentials import Principal, Unauthorized
 from services.gateway.delivery import Delivery
 from services.gateway.drain import drain, send_away
 from services.gateway.engine import ABNORMAL, Connection, Engine, Frame, Phase
-from services.gateway.handshake import Accept, Reject, Request, decide
+from services.gateway.handshake import Accept, Reject, Request, decide, unauthorized
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.session import Effect, Join, Leave, Send, Session
+from services.gateway.session import Acknowledge, Authenticate, Effect, Join, Leave, Send, Session
 from services.gateway.settings import GatewaySettings
 from shared import channels, logs
 from shared.channels import Channel
 from shared.connection import Connection as NatsConnection
-from shared.wire import CloseCode, Conflated, ConnectionMessage, ErrorCode, ErrorMessage, Heartbeat, ServerPing
+from shared.wire import (
+    Authenticated,
+    CloseCode,
+    Conflated,
+    ConnectionMessage,
+    ErrorCode,
+    ErrorMessage,
+    Heartbeat,
+    ServerPing,
+)
 
 log = logs.get(__name__)
+
+_EXPIRY_WARNING = 60.0  # seconds before its token ends a client is told
 
 _REASONS = {
     ABNORMAL: "lost",
@@ -41,7 +54,7 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, nats: NatsConnection, metrics: GatewayMetrics) -> None:
         self._settings, self._nats, self._metrics = settings, nats, metrics
-        self._rules, self._policy = settings.rules, settings.policy
+        self._rules, self._policy, self._verifier = settings.rules, settings.policy, settings.verifier
         self._heartbeat = Heartbeat(interval=settings.heartbeat_interval, timeout=settings.heartbeat_timeout)
         self._boot = f"{random.getrandbits(40):010x}"
         self._number = 0
@@ -68,6 +81,11 @@ class Gateway:
     def decide(self, request: Request) -> Accept | Reject:
         """Answer a handshake."""
         answer = decide(request, self._policy, connections=len(self.engine), draining=self.draining)
+        if isinstance(answer, Accept) and answer.token is not None and self._verifier is not None:
+            try:
+                self._verifier.verify(answer.token)
+            except Unauthorized as error:
+                answer = unauthorized(str(error))
         if isinstance(answer, Reject):
             self._metrics.handshakes_rejected.labels(str(answer.status)).inc()
         return answer
@@ -80,6 +98,10 @@ class Gateway:
         self._number += 1
         session = Session(self._number)
         query = accept.request.query
+        principal = None
+        if accept.token is not None and self._verifier is not None:
+            principal = self._verifier.verify(accept.token)  # as in `decide`, a moment ago
+            session.user_id = principal.user_id
         connection = self.engine.park(fd, session, deflate=accept.deflate, conflate=query.get("delivery") == "latest")
         effect = session.join(query.get("channel") or channels.GENERAL.name, self._rules)
         channel = effect.channel if isinstance(effect, Join) else channels.GENERAL
@@ -97,6 +119,11 @@ class Gateway:
             self._carry_out(connection, [effect])
         else:
             self.delivery.admit_silently(connection, effect)  # the welcome is the acknowledgement
+        if principal is not None:
+            self._authenticated(connection, principal)
+        elif self._settings.auth_required:
+            loop = asyncio.get_running_loop()
+            session.expiry = loop.call_later(self._settings.auth_deadline, self._expired, connection)
         if self._settings.max_connection_age:
             age = self._settings.max_connection_age * random.uniform(0.8, 1.2)
             asyncio.get_running_loop().call_later(age, self._send_elsewhere, connection)
@@ -120,8 +147,57 @@ class Gateway:
                 case Leave():
                     self.engine.settle(connection)
                     self.delivery.leave(connection, effect.channel)
+                case Authenticate():
+                    self._authenticate(connection, effect)
+                case Acknowledge():
+                    self.delivery.acknowledge(effect.user_id, effect.seq)
                 case _:
                     assert_never(effect)
+
+    # --- who clients are ---------------------------------------------------------------------------------------------
+
+    def _authenticate(self, connection: Connection, request: Authenticate) -> None:
+        """Check a token on a live connection: it says who the client is, or renews what it said before."""
+        session: Session = connection.context
+        try:
+            if self._verifier is None:
+                raise Unauthorized("this gateway has no key to check tokens with")
+            principal = self._verifier.verify(request.token)
+            if session.user_id not in (None, principal.user_id):
+                raise Unauthorized("the token is another user's: connect anew to be somebody else")
+        except Unauthorized as error:
+            refusal = ErrorMessage(code=ErrorCode.UNAUTHORIZED, message=str(error), id=request.request_id)
+            self._send(connection, refusal.to_json())
+            return
+        session.user_id = principal.user_id
+        left = max(0.0, principal.expires - time.time())
+        answer = Authenticated(user_id=principal.user_id, expires_in=round(left, 3), id=request.request_id)
+        self._send(connection, answer.to_json())
+        self._authenticated(connection, principal)
+
+    def _authenticated(self, connection: Connection, principal: Principal) -> None:
+        """Have the connection end with its token, and hear the user's own channel from where they left it."""
+        session: Session = connection.context
+        if session.expiry is not None:
+            session.expiry.cancel()
+        left = max(0.0, principal.expires + self._settings.jwt_leeway - time.time())
+        session.expiry = asyncio.get_running_loop().call_later(
+            max(0.0, left - _EXPIRY_WARNING), self._expires_soon, connection, min(left, _EXPIRY_WARNING)
+        )
+        effect = session.join(channels.user(principal.user_id).name, self._rules)
+        topic = self.delivery.hub.topic(channels.user(principal.user_id))
+        if isinstance(effect, Join) and (topic is None or connection not in topic):
+            self._carry_out(connection, [replace(effect, offline=True)])
+
+    def _expires_soon(self, connection: Connection, left: float) -> None:
+        session: Session = connection.context
+        if connection.phase is Phase.OPEN:
+            why = f"the token ends in {left:.0f} s: send `auth` with a new one, or this connection ends with it"
+            self._send(connection, ErrorMessage(code=ErrorCode.UNAUTHORIZED, message=why, retry_after=left).to_json())
+            session.expiry = asyncio.get_running_loop().call_later(left, self._expired, connection)
+
+    def _expired(self, connection: Connection) -> None:
+        self.engine.close_connection(connection, CloseCode.UNAUTHORIZED, "the token has ended, or none came in time")
 
     def _send(self, connection: Connection, text: bytes) -> None:
         self.engine.send(connection, Frame(frames.encode_text(text)))
@@ -158,6 +234,8 @@ class Gateway:
         for channel in session.channels:
             self.delivery.leave(connection, channel)
         session.channels = ()
+        if session.expiry is not None:
+            session.expiry.cancel()
         self._metrics.disconnects.labels(_REASONS.get(code, "client")).inc()
         log.debug("client disconnected", connection=session.number, code=code)
 

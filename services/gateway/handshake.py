@@ -48,6 +48,7 @@ class Accept:
     response: bytes
     deflate: bool
     request: Request
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,21 @@ def decide(request: Request, policy: Policy, *, connections: int, draining: bool
     extension = negotiate_deflate(request.headers.get("sec-websocket-extensions")) if policy.deflate else None
     if extension is not None:
         lines.append(f"sec-websocket-extensions: {extension}")
-    return Accept("\r\n".join([*lines, "\r\n"]).encode("ascii"), extension is not None, request)
+    return Accept("\r\n".join([*lines, "\r\n"]).encode("ascii"), extension is not None, request, bearer(request))
+
+
+def bearer(request: Request) -> str | None:
+    """Return the token a client brings: in the Authorization header, or as a browser can, in a subprotocol's name."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    named = (name for name in _subprotocols(request) if name.startswith("bearer."))
+    return next((name.removeprefix("bearer.") for name in named), None)
+
+
+def unauthorized(reason: str) -> Reject:
+    """Return the answer to a client whose token proves nothing."""
+    return _reject(HTTPStatus.UNAUTHORIZED, reason, {"www-authenticate": "Bearer"})
 
 
 def origin_allowed(origin: str | None, allowed: frozenset[str]) -> bool:

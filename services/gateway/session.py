@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from shared.channels import Channel, Kind, parse_channel
 from shared.errors import InvalidChannel
 from shared.wire import (
     CLIENT_MESSAGE,
+    Ack,
     Auth,
     ClientMessage,
     ErrorCode,
@@ -46,6 +47,7 @@ class Join:
     since: int | None = None
     epoch: str | None = None
     snapshot: bool = False
+    offline: bool = False  # from where the user has acknowledged, whatever is left of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,23 @@ class Leave:
     channel: Channel
 
 
-Effect = Send | Join | Leave
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Check this token; the answer repeats the request's id."""
+
+    token: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """The user has read their channel up to `seq`."""
+
+    user_id: str
+    seq: int
+
+
+Effect = Send | Join | Leave | Authenticate | Acknowledge
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +90,18 @@ class Rules:
 
     messages: Rate
     max_channels: int
+    auth_required: bool = False
 
 
 class Session:
     """What the gateway knows of one client. Small: there are as many as clients."""
 
-    __slots__ = ("_full_at", "channels", "number", "user_id")
+    __slots__ = ("_full_at", "channels", "expiry", "number", "user_id")
 
     def __init__(self, number: int, user_id: str | None = None) -> None:
         self.number = number
         self.user_id = user_id
+        self.expiry: Any = None  # the gateway's timer for the end of the token
         # A tuple, not a set: nearly every client has a handful, and an empty set alone is 200 bytes.
         self.channels: tuple[Channel, ...] = ()
         self._full_at = 0.0
@@ -112,7 +132,9 @@ class Session:
             case Pong():
                 return []  # that it came at all is what counts; the engine has noted it
             case Auth():
-                return [_error(ErrorCode.UNAUTHORIZED, "this gateway has no key to check tokens with", id=message.id)]
+                return [Authenticate(message.token, message.id)]
+            case Ack():
+                return self._acknowledge(message)
             case _:
                 assert_never(message)
 
@@ -129,6 +151,8 @@ class Session:
             channel = parse_channel(name)
         except InvalidChannel as error:
             return _error(ErrorCode.UNKNOWN_CHANNEL, str(error), channel=name[:160], id=request_id)
+        if rules.auth_required and self.user_id is None and channel.kind is not Kind.GENERAL:
+            return _error(ErrorCode.UNAUTHORIZED, "a token is needed here", channel=name, id=request_id)
         if channel.kind is Kind.USER and channel.id != self.user_id:
             return _error(ErrorCode.FORBIDDEN, "this channel is not yours", channel=name, id=request_id)
         if channel not in self.channels:
@@ -137,6 +161,12 @@ class Session:
                 return _error(ErrorCode.TOO_MANY_CHANNELS, message, channel=name, id=request_id)
             self.channels = (*self.channels, channel)
         return Join(channel, request_id)
+
+    def _acknowledge(self, message: Ack) -> Sequence[Effect]:
+        if self.user_id is None or message.channel != f"user:{self.user_id}":
+            why = "only the messages of your own channel are acknowledged"
+            return [_error(ErrorCode.FORBIDDEN, why, channel=message.channel[:160], id=message.id)]
+        return [Acknowledge(self.user_id, message.seq)]
 
     def _unsubscribe(self, message: Unsubscribe) -> Sequence[Effect]:
         effects: list[Effect] = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
+from services.gateway.credentials import Verifier, new_verifier
 from services.gateway.engine import Limits
 from services.gateway.handshake import Policy
 from services.gateway.limits import Rate
 from services.gateway.session import Rules
+from shared.errors import StartupFailed
 from shared.settings import ServiceSettings
 
 
@@ -22,6 +24,15 @@ class GatewaySettings(ServiceSettings):
     rate_limit_window: float = Field(60.0, gt=0, description="seconds")
     heartbeat_interval: float = Field(30.0, gt=0, description="seconds between pings")
     heartbeat_timeout: float = Field(90.0, gt=0, description="seconds of silence after which a client is gone")
+    auth_required: bool = Field(False, description="nothing but `general` without a token")
+    auth_deadline: float = Field(10.0, gt=0, description="seconds a client without a token has, where one is required")
+    jwt_secret: SecretStr | None = Field(None, description="key of HS256 tokens, 32 bytes or more")
+    jwt_public_key: str | None = Field(
+        None, description="public key in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)"
+    )
+    jwt_issuer: str | None = Field(None, description="`iss` a token must have")
+    jwt_audience: str | None = Field(None, description="`aud` a token must have")
+    jwt_leeway: float = Field(10.0, ge=0, description="seconds clocks may differ")
     allowed_origins: str = Field("*", description="origins whose pages may connect, separated by commas; * for all")
     subscription_linger: float = Field(2.0, ge=0, description="seconds a NATS subject is kept after its last client")
     window_bytes: int = Field(33_554_432, gt=0, description="recent events kept in memory over all channels, bytes")
@@ -47,7 +58,21 @@ class GatewaySettings(ServiceSettings):
     @property
     def rules(self) -> Rules:
         """What a session needs to know."""
-        return Rules(Rate(self.rate_limit_messages, self.rate_limit_window), self.max_channels)
+        rate = Rate(self.rate_limit_messages, self.rate_limit_window)
+        return Rules(rate, self.max_channels, self.auth_required)
+
+    @property
+    def verifier(self) -> Verifier | None:
+        """What tokens are checked by, None where there is no key."""
+        secret = None if self.jwt_secret is None else self.jwt_secret.get_secret_value()
+        verifier = new_verifier(
+            secret, self.jwt_public_key, issuer=self.jwt_issuer, audience=self.jwt_audience, leeway=self.jwt_leeway
+        )
+        if verifier is None and self.auth_required:
+            raise StartupFailed(
+                "VERACITY_AUTH_REQUIRED needs a key: set VERACITY_JWT_SECRET or VERACITY_JWT_PUBLIC_KEY"
+            )
+        return verifier
 
     @property
     def policy(self) -> Policy:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from services.gateway.limits import Rate
-from services.gateway.session import Answer, Effect, Join, Leave, Rules, Send, Session
+from services.gateway.session import Acknowledge, Answer, Authenticate, Effect, Join, Leave, Rules, Send, Session
 from shared import channels
 from shared.wire import ErrorMessage, ServerPong, Unsubscribed
 
@@ -104,7 +104,9 @@ def test_ping_is_answered_and_pong_is_not() -> None:
         ({"type": "subscribe", "channel": "Trends"}, "unknown_channel"),
         ({"type": "unsubscribe", "channel": "trends "}, "unknown_channel"),
         ({"type": "subscribe", "channel": "user:7"}, "forbidden"),
-        ({"type": "auth", "token": "x"}, "unauthorized"),
+        ({"type": "ack", "channel": "user:7", "seq": 1}, "forbidden"),
+        ({"type": "ack", "channel": "trends", "seq": 1}, "forbidden"),
+        ({"type": "auth", "token": ""}, "invalid_message"),
     ],
 )
 def test_what_is_wrong_is_named_and_the_conversation_goes_on(message: object, code: str) -> None:
@@ -127,6 +129,20 @@ def test_a_user_may_hear_their_own_channel_only() -> None:
     assert receive(session, {"type": "subscribe", "channel": "user:7"}).effects == [Join(channels.user("7"), None)]
     (effect,) = receive(session, {"type": "subscribe", "channel": "user:8"}).effects
     assert error(effect).code == "forbidden"
+
+
+def test_a_token_is_handed_on_and_an_acknowledgement_of_the_own_channel_too() -> None:
+    session = Session(1, user_id="7")
+    assert receive(session, {"type": "auth", "token": "t", "id": "a"}).effects == [Authenticate("t", "a")]
+    assert receive(session, {"type": "ack", "channel": "user:7", "seq": 9}).effects == [Acknowledge("7", 9)]
+
+
+def test_where_a_token_is_required_nothing_is_joined_without() -> None:
+    rules = Rules(Rate(100, 60.0), max_channels=3, auth_required=True)
+    (effect,) = receive(Session(1), {"type": "subscribe", "channel": "trends"}, rules=rules).effects
+    assert error(effect).code == "unauthorized"
+    known = receive(Session(1, user_id="7"), {"type": "subscribe", "channel": "trends"}, rules=rules)
+    assert known.effects == [Join(channels.TRENDS, None)]
 
 
 def test_the_channels_of_one_connection_are_bounded() -> None:
