@@ -181,4 +181,5 @@ class Broadcaster:
         # Publishing while disconnected would fill the client's buffer with what we still hold: wait instead.
         if not self._connection.connected:
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-            await asyncio.wait_for(self._connection.ready(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._connection.ready()

@@ -22,6 +22,7 @@ from shared import logs
 from shared.errors import NatsUnavailable, StartupFailed
 from shared.metrics import NatsMetrics
 from shared.settings import ServiceSettings
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -127,12 +128,11 @@ class Connection:
     async def close(self) -> None:
         """Flush what is waiting and leave; safe to call twice."""
         self._closing = True
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)
+        await end(self._starting)
         if self.client.is_connected:
             try:
-                await asyncio.wait_for(self.client.drain(), timeout=5.0)
+                async with asyncio.timeout(5.0):
+                    await self.client.drain()
             except (TimeoutError, nats.errors.Error) as error:
                 log.warning("nats drain cut short", error=repr(error))
         if not self.client.is_closed:

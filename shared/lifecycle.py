@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from shared import logs
 from shared.errors import StartupFailed
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -132,9 +133,6 @@ async def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work, name="work")
     stop = asyncio.create_task(until_stopped(), name="signals")
     await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-    for running in (task, stop):
-        if not running.done():
-            running.cancel()
-    await asyncio.gather(stop, return_exceptions=True)
+    await end(task, stop)
     with contextlib.suppress(asyncio.CancelledError):
         await task

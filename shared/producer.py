@@ -18,6 +18,7 @@ from shared.lifecycle import HttpServer, run_until_stopped
 from shared.metrics import NatsMetrics, PublishMetrics, new_registry
 from shared.settings import ServiceSettings
 from shared.streams import keep_streams
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -57,9 +58,7 @@ class Producer:
             for task in done:
                 task.result()
         finally:
-            for task in (keeping, working):
-                task.cancel()
-            await asyncio.gather(keeping, working, return_exceptions=True)
+            await end(keeping, working)
 
     async def _once_there(self, work: Callable[[], Awaitable[None]]) -> None:
         await self.streams_there.wait()

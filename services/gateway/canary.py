@@ -15,6 +15,7 @@ from services.gateway.metrics import GatewayMetrics
 from shared import logs
 from shared.connection import Connection
 from shared.errors import NatsUnavailable
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -41,9 +42,7 @@ class Canary:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     def _receive(self, _subject: bytes, _payload: bytes, _headers: bytes | None) -> None:
         self._back.set()
@@ -61,7 +60,8 @@ class Canary:
         sent = time.perf_counter()
         try:
             await self._connection.client.publish(self._subject, b"")
-            await asyncio.wait_for(self._back.wait(), self._interval)
+            async with asyncio.timeout(self._interval):
+                await self._back.wait()
         except (TimeoutError, nats.errors.Error, OSError, NatsUnavailable) as error:
             self._lost += 1
             self._metrics.canaries_lost.inc()

@@ -15,6 +15,7 @@ from nats.js.kv import KeyValue
 from shared import logs
 from shared.connection import Connection
 from shared.errors import NatsUnavailable
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -36,9 +37,7 @@ class Cursors:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         try:
             async with asyncio.timeout(2.0):
                 await self._write()

@@ -29,6 +29,7 @@ from shared import channels, logs
 from shared.channels import Channel, Kind, channel_of_subject
 from shared.connection import Connection as NatsConnection
 from shared.errors import InvalidPayload, NatsUnavailable
+from shared.tasks import end
 from shared.wire import ErrorCode, ErrorMessage, Subscribed
 
 log = logs.get(__name__)
@@ -36,6 +37,7 @@ log = logs.get(__name__)
 _RETRY_SECONDS = 0.5
 _BEHIND_SECONDS = 0.05
 _MAX_ATTEMPTS = 60  # three seconds: no replica stays behind that long
+_MAX_ATTEMPTS_AHEAD = 20  # one second: no pod sees an event that much later than another
 _MAX_HELD = 10_000  # live events of one channel; past it they are read from the stream instead
 _MAX_STATES = 2_000  # things a snapshot tells of
 
@@ -92,10 +94,7 @@ class Delivery:
     async def __aexit__(self, *_: object) -> None:
         await self.subscriptions.__aexit__()
         await self.cursors.__aexit__()
-        settling = list(self._settling.values())
-        for task in settling:
-            task.cancel()
-        await asyncio.gather(*settling, return_exceptions=True)
+        await end(*self._settling.values())
         for handle in self._pacing.values():
             handle.cancel()
 
@@ -198,8 +197,8 @@ class Delivery:
             return True, [recent.frame for recent in window.after(join.since)]
         patient = topic.attempts < _MAX_ATTEMPTS
         if window.last is not None and join.since > window.last:
-            # A client of this epoch saw it elsewhere: a new leader may know less for a moment. Else it never was.
-            return None if patient and join.epoch == topic.epoch else (False, ())
+            # Seen on another pod, and still on its way to this one; if it does not come, it never was.
+            return None if topic.attempts < _MAX_ATTEMPTS_AHEAD else (False, ())
         if history is None:
             return None
         if patient and history.complete and (history.events[-1].seq if history.events else 0) < window.base:
@@ -410,6 +409,9 @@ class Delivery:
             self._settling[channel] = asyncio.create_task(self._keep_settling(channel), name=f"settle-{channel.name}")
 
     async def _keep_settling(self, channel: Channel) -> None:
+        topic = self.hub.topic(channel)
+        if topic is not None:
+            topic.attempts = 0
         try:
             await self._settle_until_done(channel)
         except Exception:  # a bug must not leave the channel silent without a word
@@ -507,9 +509,11 @@ class Delivery:
         topic.attempts += 1
         last = topic.window.last or 0
         if any(join.since is not None and join.since > last for join in topic.waiting.values()):
-            topic.held = []  # somebody knows of more than this gateway does: look again
+            stored = await self.history.last(channel)
+            if topic.attempts == _MAX_ATTEMPTS_AHEAD // 2 and stored > (topic.window.last or 0):
+                topic.held = []  # it should have come by now: fill in what is missing
+                return
             await asyncio.sleep(_BEHIND_SECONDS)
-            return
         if any(join.snapshot and join.since is None for join in topic.waiting.values()) and topic.states is None:
             topic.states = await self._states(topic, channel)
         await self._find_cursors(topic, channel)

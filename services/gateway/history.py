@@ -143,7 +143,8 @@ class History:
         try:
             subject = f"$JS.API.DIRECT.GET.{_stream(channel)}"
             await client.publish(subject, json.dumps(request).encode(), reply=inbox)
-            pending = await asyncio.wait_for(done, _TIMEOUT)
+            async with asyncio.timeout(_TIMEOUT):
+                pending = await done
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise NatsUnavailable("reading history", repr(error)) from error
         finally:

@@ -13,6 +13,7 @@ from enum import Enum
 from shared import logs
 from shared.connection import Connection, Listening, Receive
 from shared.errors import NatsUnavailable
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -63,9 +64,7 @@ class Subscriptions:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     def state(self, subject: str) -> State | None:
         """Return where `subject` stands, None if nobody wants it."""
@@ -103,7 +102,8 @@ class Subscriptions:
             self._work.clear()
             pause = await self._round()
             try:
-                await asyncio.wait_for(self._work.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._work.wait()
             except TimeoutError:
                 continue
 

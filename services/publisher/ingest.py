@@ -24,6 +24,7 @@ from shared import logs
 from shared.broadcaster import Broadcaster
 from shared.errors import InvalidPayload
 from shared.producer import Producer
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -169,7 +170,4 @@ async def _stand_in(ingest: Ingest, feeds: Feeds, newsroom: Newsroom) -> None:
                 simulated.result()
         log.info("reading feeds")
     finally:
-        pending = [task for task in (*tasks, simulated) if task is not None]
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await end(*tasks, simulated)

@@ -19,6 +19,7 @@ from nats.js.kv import KeyValue
 from shared import logs
 from shared.connection import Connection
 from shared.errors import NatsUnavailable
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -52,8 +53,7 @@ class Lease:
             yield renewing
         finally:
             self.held = False
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            await end(renewing)
             # Given back at once where possible, so that a standby need not wait; else it expires by itself.
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 await bucket.delete(self._role, last=self._revision)

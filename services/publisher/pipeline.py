@@ -25,6 +25,7 @@ from shared.errors import NatsUnavailable
 from shared.events import Item
 from shared.intake import Intake, Received
 from shared.streams import ITEMS
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -93,8 +94,7 @@ class Pipeline(Generic[E]):
                     try:
                         await asyncio.wait({working, lost}, return_when=asyncio.FIRST_COMPLETED)
                     finally:
-                        working.cancel()
-                        await asyncio.gather(working, return_exceptions=True)
+                        await end(working)
                         self._metrics.active.set(0)
                     if working.done() and not working.cancelled():
                         working.result()

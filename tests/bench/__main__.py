@@ -328,7 +328,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="all of them by default")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
-    parser.add_argument("--repeat", type=int, default=1, help="runs; the table shows their medians")
+    parser.add_argument("--repeat", type=int, default=3, help="runs; the table shows their medians")
     parser.add_argument("--json", type=Path, default=Path("var/bench.json"))
     options = parser.parse_args()
     logs.configure("bench", "warning", LogFormat.CONSOLE)

@@ -25,6 +25,7 @@ from services.publisher.sources import Problem
 from shared import logs
 from shared.errors import StartupFailed
 from shared.events import Id
+from shared.tasks import end
 
 log = logs.get(__name__)
 
@@ -106,9 +107,7 @@ class Feeds:
                 while True:
                     yield await self._found.get()
             finally:
-                for reader in readers:
-                    reader.cancel()
-                await asyncio.gather(*readers, return_exceptions=True)
+                await end(*readers)
 
     async def _follow(self, client: httpx.AsyncClient, state: _State) -> None:
         while True:
