@@ -9,10 +9,10 @@ import asyncio
 
 import nats.errors
 import nats.js.errors
-from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
 from shared import logs
+from shared.buckets import open_bucket
 from shared.connection import Connection
 from shared.errors import NatsUnavailable
 from shared.tasks import end
@@ -49,7 +49,7 @@ class Cursors:
         held = self._moves.get(user_id)
         if held is not None and held[0] == epoch:
             return held[1]
-        _, stored = await self._get(await self._bucket(), user_id)
+        _, stored = await self._get(await open_bucket(self._connection, BUCKET), user_id)
         return stored[1] if stored[0] == epoch else 0
 
     def move(self, user_id: str, epoch: str, seq: int) -> None:
@@ -74,7 +74,7 @@ class Cursors:
     async def _write(self) -> None:
         if not self._moves:
             return
-        bucket = await self._bucket()
+        bucket = await open_bucket(self._connection, BUCKET)
         for user_id, (epoch, seq) in list(self._moves.items()):
             revision, stored = await self._get(bucket, user_id)
             if stored[0] != epoch or stored[1] < seq:
@@ -87,16 +87,6 @@ class Cursors:
                     raise NatsUnavailable("storing a cursor", repr(error)) from error
             if self._moves.get(user_id) == (epoch, seq):
                 del self._moves[user_id]
-
-    async def _bucket(self) -> KeyValue:
-        jetstream = self._connection.jetstream
-        try:
-            try:
-                return await jetstream.key_value(BUCKET)
-            except nats.js.errors.BucketNotFoundError:
-                return await jetstream.create_key_value(KeyValueConfig(bucket=BUCKET))
-        except _FAILURES as error:
-            raise NatsUnavailable("opening the cursors", repr(error)) from error
 
     async def _get(self, bucket: KeyValue, user_id: str) -> tuple[int, tuple[str, int]]:
         """Return (the bucket's revision, (epoch, seq)), zeros where there is none."""

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 
 import nats.errors
 import nats.js.errors
-from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
 from shared import logs
+from shared.buckets import open_bucket
 from shared.connection import Connection
 from shared.errors import NatsUnavailable
 from shared.tasks import end
@@ -44,7 +44,8 @@ class Lease:
 
         Raises NatsUnavailable when NATS goes away while waiting.
         """
-        bucket = await self._bucket()
+        # The bucket's age is the lease's time: all holders must ask for the same.
+        bucket = await open_bucket(self._connection, BUCKET, ttl=self._seconds)
         await self._acquire(bucket)
         self.held = True
         log.info("role taken over", role=self._role)
@@ -57,17 +58,6 @@ class Lease:
             # Given back at once where possible, so that a standby need not wait; else it expires by itself.
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 await bucket.delete(self._role, last=self._revision)
-
-    async def _bucket(self) -> KeyValue:
-        jetstream = self._connection.jetstream
-        try:
-            try:
-                return await jetstream.key_value(BUCKET)
-            except nats.js.errors.BucketNotFoundError:
-                # The bucket's age is the lease's time: all holders must ask for the same.
-                return await jetstream.create_key_value(KeyValueConfig(bucket=BUCKET, ttl=self._seconds))
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise NatsUnavailable("opening the leases", repr(error)) from error
 
     async def _acquire(self, bucket: KeyValue) -> None:
         waiting = False

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 import nats.errors
 import nats.js.errors
-from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +22,7 @@ from services.scoring.settings import ScoringSettings
 from services.scoring.sources import SourceTable, load_sources
 from shared import logs
 from shared.broadcaster import Broadcaster
+from shared.buckets import open_bucket
 from shared.connection import Connection
 from shared.errors import NatsUnavailable
 from shared.events import Story
@@ -64,7 +64,7 @@ class Scorer:
             await self._connection.ready()
             try:
                 await self._intake.open_shared()
-                bucket = await self._bucket()
+                bucket = await open_bucket(self._connection, BUCKET, ttl=self._remember)
                 log.info("role started", role="scoring", sources_known=len(self._table))
                 await self._serve(bucket)
             except NatsUnavailable as error:
@@ -147,16 +147,6 @@ class Scorer:
         await message.confirm()
 
     # --- what was last told ------------------------------------------------------------------------------------------
-
-    async def _bucket(self) -> KeyValue:
-        jetstream = self._connection.jetstream
-        try:
-            try:
-                return await jetstream.key_value(BUCKET)
-            except nats.js.errors.BucketNotFoundError:
-                return await jetstream.create_key_value(KeyValueConfig(bucket=BUCKET, ttl=self._remember))
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise NatsUnavailable("opening the last scores", repr(error)) from error
 
     async def _last_told(self, bucket: KeyValue, story_id: str) -> tuple[Told | None, int]:
         """Return what was last told of a story, and the bucket's revision of it (0 for none)."""

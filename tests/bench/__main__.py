@@ -25,6 +25,7 @@ from services.broker import Broker
 from shared import logs
 from shared.settings import LogFormat
 from tests.bench import servers
+from tests.bench.publish import SMALL
 from tests.bench.servers import LOAD_CORE, Server, pin
 from tests.support.services import running_broadcaster
 
@@ -73,11 +74,13 @@ async def clients(server: Server, count: int, *options: str) -> AsyncIterator[tu
         await process.wait()
 
 
-async def published(server: Server, rate: float, burst: int, seconds: float, channels: int = 1) -> int:
+async def published(
+    server: Server, rate: float, burst: int, seconds: float, channels: int = 1, size: int = SMALL
+) -> int:
     """Publish at a pace, from a process on the load's core; return how many messages."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.bench.publish", server.how, server.target, server.subject,
-        *map(str, (rate, burst, seconds, channels)), stdout=asyncio.subprocess.PIPE,
+        *map(str, (rate, burst, seconds, channels, size)), stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     pin(process.pid, LOAD_CORE)
     output, _ = await process.communicate()
@@ -85,17 +88,25 @@ async def published(server: Server, rate: float, burst: int, seconds: float, cha
 
 
 async def deliver(
-    server: Server, load: Load, count: int, *, rate: float, burst: int, seconds: float, channels: int = 1
+    server: Server,
+    load: Load,
+    count: int,
+    *,
+    rate: float,
+    burst: int,
+    seconds: float,
+    channels: int = 1,
+    size: int = SMALL,
 ) -> Row:
     """Publish and measure: CPU per delivery, lateness, and how much of what was expected came."""
     warming = asyncio.create_task(load.say("measure 1.5"))
-    await published(server, rate, burst, 0.5, channels)  # caches, branches, the first subscription
+    await published(server, rate, burst, 0.5, channels, size)  # caches, branches, the first subscription
     await warming
     if server.name.startswith("gateway"):
         await asyncio.to_thread(_lag, server.port)  # reading it begins it anew
     cpu, _ = server.usage()
     measuring = asyncio.create_task(load.say(f"measure {seconds + 1.0}"))
-    messages = await published(server, rate, burst, seconds, channels)
+    messages = await published(server, rate, burst, seconds, channels, size)
     result = await measuring
     spent = server.usage()[0] - cpu
     expected = messages * count / channels
@@ -112,7 +123,7 @@ async def deliver(
 
 async def fan_out(
     start: Start, broker: Broker, *, count: int, rate: float, burst: int, seconds: float, options: Sequence[str] = (),
-    channels: int = 1, idle: float = 0.0,
+    channels: int = 1, idle: float = 0.0, size: int = SMALL,
 ) -> Row:  # fmt: skip
     """Connect clients to a fresh server and deliver to them."""
     async with start(broker) as server:
@@ -127,7 +138,9 @@ async def fan_out(
                 before, _ = server.usage()
                 await asyncio.sleep(idle)
                 row["idle_cpu_percent"] = 100 * (server.usage()[0] - before) / idle
-            row |= await deliver(server, load, count, rate=rate, burst=burst, seconds=seconds, channels=channels)  # type: ignore[arg-type]
+            row |= await deliver(
+                server, load, count, rate=rate, burst=burst, seconds=seconds, channels=channels, size=size
+            )  # type: ignore[arg-type]
             if server.name.startswith("gateway"):
                 row |= await asyncio.to_thread(_lag, server.port)
             return dict(row)
@@ -164,7 +177,17 @@ SERVERS: dict[str, Start] = {
 
 async def paced(broker: Broker, seconds: float) -> list[Row]:
     """1,000 clients on one channel, 50 messages a second."""
-    return [await fan_out(start, broker, count=1_000, rate=50, burst=1, seconds=seconds) for start in starts(*SERVERS)]
+    names = [name for name in SERVERS if name != "gateway, deflate"]
+    return [await fan_out(start, broker, count=1_000, rate=50, burst=1, seconds=seconds) for start in starts(*names)]
+
+
+async def compression(broker: Broker, seconds: float) -> list[Row]:
+    """1,000 clients, 25 messages a second of 2,000 characters, plain and compressed once for all."""
+    names = ("gateway", "gateway, deflate")
+    return [
+        await fan_out(start, broker, count=1_000, rate=25, burst=1, seconds=seconds, size=2_000)
+        for start in starts(*names)
+    ]
 
 
 async def floor(broker: Broker, seconds: float) -> list[Row]:
@@ -274,6 +297,7 @@ SCENARIOS: dict[str, Callable[[Broker, float], Awaitable[list[Row]]]] = {
     "memory": memory,
     "paced": paced,
     "floor": floor,
+    "compression": compression,
     "burst": bursts,
     "wide": wide,
     "channels": channels,

@@ -20,6 +20,7 @@ MARK = b'"t":'
 _TIME = re.compile(rb'"t":(\d{19})')
 # Small: Python allocates it whole for each read, and past 128 KiB that is a system call of its own.
 _RECEIVE = 16_384
+_RESTART = b"\x03\xf4"  # close code 1012: a client closes when it is told to
 _PER_ADDRESS = 15_000  # clients from one loopback address: its ports are limited
 
 
@@ -154,7 +155,7 @@ class Load:
                     continue
                 except ConnectionResetError:
                     data = b""
-                if not data:
+                if not data or _RESTART in data:
                     self._epoll.unregister(fd)
                     sockets.pop(fd).close()
                     self.closed += 1

@@ -1,12 +1,14 @@
 """Sends messages with the time in them at a steady pace: to JetStream, to a core subject, or down a peer's feed.
 
-`python -m tests.bench.publish HOW TARGET SUBJECT RATE BURST SECONDS`; `{channel}` in the subject becomes a number.
+`python -m tests.bench.publish HOW TARGET SUBJECT RATE BURST SECONDS CHANNELS SIZE`;
+`{channel}` in the subject becomes a number.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,14 +17,28 @@ import nats
 
 from shared.wire import now_text
 
-PAD = "x" * 180  # about 300 bytes in all, as in a trend with its numbers
+SMALL = 180  # characters of text: about 300 bytes in all, as in a trend with its numbers
+_WORDS = (
+    "harbour council votes budget after storm warning minister denies leak engineers inspect bridge rescue crews reach "
+    "valley court hears appeal markets fall as talks stall union calls strike scientists publish trial results police "
+    "search river residents return home power restored late night coach resigns before final match airline cancels"
+).split()
+_rng = random.Random(7)
 
 
-def message(entity: str) -> bytes:
-    """Return one event, stamped with this moment (nanoseconds, Unix time)."""
+def words(characters: int) -> str:
+    """Return about so many characters of headline-like text: compression must not find more in it than in news."""
+    text = ""
+    while len(text) < characters:
+        text += _rng.choice(_WORDS) + " "
+    return text[:characters]
+
+
+def message(entity: str, size: int = SMALL) -> bytes:
+    """Return one event with `size` characters of text, stamped with this moment (nanoseconds, Unix time)."""
     event = {
         "type": "story_update" if entity[0] == "s" else "trend_update",
-        "data": {"id": entity, "pad": PAD},
+        "data": {"id": entity, "text": words(size)},
         "timestamp": now_text(),
         "t": time.time_ns(),
     }
@@ -32,7 +48,9 @@ def message(entity: str) -> bytes:
 Send = Callable[[str, bytes], Awaitable[None]]
 
 
-async def publish(how: str, target: str, subject: str, rate: float, burst: int, seconds: float, channels: int) -> int:
+async def publish(
+    how: str, target: str, subject: str, rate: float, burst: int, seconds: float, channels: int, size: int
+) -> int:
     """Publish `burst` messages `rate / burst` times a second; return how many."""
     send, close = await _sender(how, target)
     loop = asyncio.get_running_loop()
@@ -41,7 +59,9 @@ async def publish(how: str, target: str, subject: str, rate: float, burst: int, 
         await asyncio.sleep(max(0.0, at - loop.time()))
         for number in range(sent, sent + burst):
             channel = number % channels
-            await send(subject.replace("{channel}", str(channel)), message(f"s{channel}" if channels > 1 else "t1"))
+            await send(
+                subject.replace("{channel}", str(channel)), message(f"s{channel}" if channels > 1 else "t1", size)
+            )
         sent += burst
     await close()
     return sent
@@ -77,6 +97,8 @@ async def _sender(how: str, target: str) -> tuple[Send, Callable[[], Awaitable[N
 if __name__ == "__main__":
     given = sys.argv[1:]
     total = asyncio.run(
-        publish(given[0], given[1], given[2], float(given[3]), int(given[4]), float(given[5]), int(given[6]))
+        publish(
+            given[0], given[1], given[2], float(given[3]), int(given[4]), float(given[5]), int(given[6]), int(given[7])
+        )
     )
     sys.stdout.write(f"{total}\n")
