@@ -509,8 +509,8 @@ class Delivery:
         topic.attempts += 1
         last = topic.window.last or 0
         if any(join.since is not None and join.since > last for join in topic.waiting.values()):
-            stored = await self.history.last(channel)
-            if topic.attempts == _MAX_ATTEMPTS_AHEAD // 2 and stored > (topic.window.last or 0):
+            late = topic.attempts == _MAX_ATTEMPTS_AHEAD // 2
+            if late and await self.history.last(channel) > (topic.window.last or 0):
                 topic.held = []  # it should have come by now: fill in what is missing
                 return
             await asyncio.sleep(_BEHIND_SECONDS)

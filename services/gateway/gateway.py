@@ -83,7 +83,7 @@ class Gateway:
         answer = decide(request, self._policy, connections=len(self.engine), draining=self.draining)
         if isinstance(answer, Accept) and answer.token is not None and self._verifier is not None:
             try:
-                self._verifier.verify(answer.token)
+                answer = replace(answer, principal=self._verifier.verify(answer.token))
             except Unauthorized as error:
                 answer = unauthorized(str(error))
         if isinstance(answer, Reject):
@@ -98,9 +98,8 @@ class Gateway:
         self._number += 1
         session = Session(self._number)
         query = accept.request.query
-        principal = None
-        if accept.token is not None and self._verifier is not None:
-            principal = self._verifier.verify(accept.token)  # as in `decide`, a moment ago
+        principal = accept.principal
+        if principal is not None:
             session.user_id = principal.user_id
         connection = self.engine.park(fd, session, deflate=accept.deflate, conflate=query.get("delivery") == "latest")
         effect = session.join(query.get("channel") or channels.GENERAL.name, self._rules)

@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidHeaderFormat
 from websockets.headers import parse_connection, parse_extension, parse_subprotocol, parse_upgrade
 from websockets.utils import accept_key
 
+from services.gateway.credentials import Principal
 from shared.wire import SUBPROTOCOL
 
 PATH = "/api/v1/ws/connect"
@@ -49,6 +50,7 @@ class Accept:
     deflate: bool
     request: Request
     token: str | None = None
+    principal: Principal | None = None  # whom the token speaks for, once it has been checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,6 @@ class _Active:
     revision: int = 0
     told_velocity: float = 0.0
     told_platforms: int = 0
-    told_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -295,7 +294,6 @@ class BurstDetector:
         platforms = Counter(mention.ref.platform for mention in mentions)
         trend.revision += 1
         trend.told_velocity, trend.told_platforms = len(mentions) / hours, len(platforms)
-        trend.told_at = self._watermark
         return Trend(
             id=trend.id,
             name=trend.name,

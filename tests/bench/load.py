@@ -49,7 +49,7 @@ class Load:
         self._sockets: dict[int, socket.socket] = {}
         self._stalled: list[socket.socket] = []
         self._tails: dict[int, bytes] = {}
-        self.received = self.bytes = self.closed = self.frames = 0
+        self.received = self.bytes = self.closed = 0
         self.late: list[tuple[float, int]] = []
         self.closings: list[float] = []  # seconds after the measurement began
 
@@ -142,7 +142,7 @@ class Load:
 
     def measure(self, seconds: float) -> None:
         """Read for `seconds`, counting."""
-        self.received = self.bytes = self.frames = 0
+        self.received = self.bytes = 0
         self.late, self.closings = [], []
         started = time.monotonic()
         poll, sockets, tails = self._epoll.poll, self._sockets, self._tails
