@@ -171,6 +171,27 @@ def publish(
         typer.echo(line)
 
 
+@app.command("disconnect-user")
+def disconnect_user(user_id: Annotated[str, typer.Argument(help="The `sub` of the tokens.")]) -> None:
+    """Disconnect a user on every gateway at once and refuse the tokens issued until now."""
+    from shared.connection import once
+    from shared.revocation import revoke
+
+    settings = load(ServiceSettings)
+    logs.configure("disconnect-user", "warning", settings.log_format)
+    asyncio.run(once(settings, lambda connection: revoke(connection, user_id)))
+    typer.echo(f"{user_id} is disconnected; tokens issued before now are refused")
+
+
+@app.command("api-key")
+def api_key() -> None:
+    """Make a key for POST /api/v1/items: give the key to the client, the hash to VERACITY_INGEST_API_KEYS."""
+    from services.publisher.sources.keys import new_key
+
+    key, digest = new_key()
+    typer.echo(f"key   {key}\nhash  {digest}")
+
+
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()

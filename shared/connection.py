@@ -20,7 +20,7 @@ from nats.js.client import JetStreamContext
 
 from shared import logs
 from shared.errors import NatsUnavailable, StartupFailed
-from shared.metrics import NatsMetrics
+from shared.metrics import NatsMetrics, new_registry
 from shared.settings import ServiceSettings
 from shared.tasks import end
 
@@ -264,3 +264,16 @@ async def retry_until_connected(
         except (nats.errors.Error, TimeoutError, OSError, NatsUnavailable) as error:
             log.warning("waiting for nats", what=what, error=repr(error))
             await asyncio.sleep(pause)
+
+
+async def once(
+    settings: ServiceSettings, action: Callable[[Connection], Awaitable[None]], patience: float = 10.0
+) -> None:
+    """Connect, run `action` and leave; raises NatsUnavailable if the broker is not there within `patience` seconds."""
+    async with Connection(settings, "veracity-command", NatsMetrics(new_registry())) as connection:
+        try:
+            async with asyncio.timeout(patience):
+                await connection.ready()
+        except TimeoutError as error:
+            raise NatsUnavailable("this command", f"no answer from {settings.nats_url}") from error
+        await action(connection)

@@ -15,8 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 Readiness = Callable[[], list[str]]
 
 
-def router(service: str, readiness: Readiness, registry: CollectorRegistry) -> APIRouter:
-    """Return the three routes; `readiness` returns what is missing, nothing when the service is ready."""
+def probes(service: str, readiness: Readiness) -> APIRouter:
+    """Return the first two routes; `readiness` returns what is missing, nothing when the service is ready."""
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/healthz", summary="The process is alive")
@@ -33,6 +33,13 @@ def router(service: str, readiness: Readiness, registry: CollectorRegistry) -> A
         status = "not ready" if missing else "ready"
         body: dict[str, Any] = {"status": status, "service": service, "missing": missing}
         return JSONResponse(body, status_code=503 if missing else 200)
+
+    return routes
+
+
+def router(service: str, readiness: Readiness, registry: CollectorRegistry) -> APIRouter:
+    """Return all three routes."""
+    routes = probes(service, readiness)
 
     @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from shared import logs
 from shared.errors import StartupFailed
+from shared.guard import GuardedHttp, with_security_headers
 from shared.tasks import end
 
 log = logs.get(__name__)
@@ -79,8 +80,8 @@ class HttpServer:
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self._server = _Server(
             uvicorn.Config(
-                app,
-                http="httptools",
+                with_security_headers(app),
+                http=GuardedHttp,
                 ws="none" if ws is None else ws,  # type: ignore[arg-type]  # any protocol factory works, the type says class
                 lifespan="off",
                 log_config=None,

@@ -1,7 +1,7 @@
 """The wire protocol, version 1: every message between a client and a gateway, as typed models.
 
 Server messages about events travel from the producer to the browser as the producer encoded them; the gateway only
-adds `channel` and `seq`. DESIGN of the protocol: services/gateway/README.md.
+adds `channel`, `seq` and `delivered_at`. DESIGN of the protocol: services/gateway/README.md.
 """
 
 from __future__ import annotations
@@ -263,9 +263,11 @@ class ErrorMessage(_ServerMessage):
 
 
 class _EventMessage(_ServerMessage):
-    # What a gateway adds; producers leave both out.
+    # What a gateway adds; producers leave it out. `timestamp` says when the event was published, `delivered_at` when
+    # the gateway passed it on: the difference, and that to the client's own clock, is how far behind it is.
     channel: str | None = None
     seq: int | None = None
+    delivered_at: str | None = None
 
 
 class TrendUpdate(_EventMessage):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from services.gateway import routes, upgrade
 from services.gateway.gateway import Gateway
@@ -25,17 +26,42 @@ async def serving(settings: GatewaySettings) -> AsyncIterator[tuple[Gateway, Htt
     registry = new_registry()
     nats = Connection(settings, "veracity-gateway", NatsMetrics(registry))
     gateway = Gateway(settings, nats, GatewayMetrics(registry))
-    app = FastAPI(title="Veracity Realtime gateway", version="1")
-    app.include_router(health.router("gateway", gateway.missing, registry))
+    app = _application(settings)
     app.include_router(routes.router(gateway))
-    server = HttpServer(app, settings.host, settings.port, ws=upgrade.factory(gateway))
+    operations = app
+    if settings.ops_port is not None:
+        app.include_router(health.probes("gateway", gateway.missing))
+        operations = FastAPI(title="Veracity Realtime gateway, operations", version="1")
+    operations.include_router(health.router("gateway", gateway.missing, registry))
+    operations.include_router(routes.operations(gateway))
     gateway.engine.start()
     try:
-        async with nats, gateway.delivery, gateway.canary, server:
+        async with AsyncExitStack() as stack:
+            server = HttpServer(app, settings.host, settings.port, ws=upgrade.factory(gateway))
+            for part in (nats, gateway.delivery, gateway.canary, gateway.revocations, gateway.service, server):
+                await stack.enter_async_context(part)
+            if gateway.jwks is not None:
+                await stack.enter_async_context(gateway.jwks)
+            if settings.ops_port is not None:
+                operating = await stack.enter_async_context(HttpServer(operations, settings.host, settings.ops_port))
+                log.info("operations served", host=operating.host, port=operating.port)
             log.info("gateway started", host=server.host, port=server.port, max_connections=settings.max_connections)
             yield gateway, server
     finally:
         gateway.engine.close()
+
+
+def _application(settings: GatewaySettings) -> FastAPI:
+    app = FastAPI(title="Veracity Realtime gateway", version="1")
+    # The pages that may connect a WebSocket may also read the history they start from.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=sorted(settings.origins),
+        allow_methods=["GET"],
+        allow_headers=["authorization"],
+        max_age=600,
+    )
+    return app
 
 
 async def run(settings: GatewaySettings) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.gateway import envelope, frames
+from services.gateway.analytics import Analytics
 from services.gateway.cursors import Cursors
 from services.gateway.engine import Connection, Engine, Frame, Group
 from services.gateway.history import History, NoHistory, Read, Stored
@@ -30,7 +31,7 @@ from shared.channels import Channel, Kind, channel_of_subject
 from shared.connection import Connection as NatsConnection
 from shared.errors import InvalidPayload, NatsUnavailable
 from shared.tasks import end
-from shared.wire import ErrorCode, ErrorMessage, Subscribed
+from shared.wire import ErrorCode, ErrorMessage, Subscribed, now_text
 
 log = logs.get(__name__)
 
@@ -83,6 +84,8 @@ class Delivery:
         # Looked up once: finding a label's counter costs more than counting.
         self._events = {kind: metrics.events_received.labels(kind.value) for kind in Kind}
         self._delivered_to = {kind: metrics.delivered.labels(kind.value) for kind in Kind}
+        self._bytes_to = {kind: metrics.bytes_delivered.labels(kind.value) for kind in Kind}
+        self.analytics = Analytics()
 
     async def __aenter__(self) -> Delivery:
         self._nats.on_disconnected.append(self._doubt_everything)
@@ -245,7 +248,7 @@ class Delivery:
             except InvalidPayload:
                 continue  # it was counted when it came
             if envelope.for_channel(event, channel):
-                events.append(json.loads(envelope.splice(event, channel.name, one.seq)))
+                events.append(json.loads(envelope.splice(event, channel.name, one.seq, now_text())))
         end = stored[-1].seq if stored else last if since is None else since
         recovered = None if since is None else since <= last and (since == last or _reaches(read, since))
         complete = read.complete and (not read.events or end >= read.events[-1].seq)
@@ -314,9 +317,9 @@ class Delivery:
 
     def _post(self, topic: Topic, channel: Channel, frame: Frame, stored: float | None) -> None:
         if topic.everything.members:
-            self._engine.post(topic.everything, frame, self._written(channel.kind, stored))
+            self._engine.post(topic.everything, frame, self._written(channel, frame, stored))
         for group, pacer in topic.paced.values():
-            self._pace(group, pacer, frame)
+            self._pace(channel, group, pacer, frame)
 
     def _remember(self, window: Window, frame: Frame) -> None:
         """Keep windows within a bound over all channels: the oldest event anywhere goes first."""
@@ -329,29 +332,29 @@ class Delivery:
     def _begin(self, window: Window, last: int) -> None:
         self._remembered_bytes -= window.begin(last)
 
-    def _pace(self, group: Group, pacer: Pacer[Frame], frame: Frame) -> None:
+    def _pace(self, channel: Channel, group: Group, pacer: Pacer[Frame], frame: Frame) -> None:
         """Send what the pace allows; a frame that is the state of nothing, such as a correction, never waits."""
         now = time.monotonic()
         if frame.key is None or pacer.offer(frame.key, frame, now):
-            self._engine.post(group, frame)
+            self._engine.post(group, frame, self._written(channel, frame, None))
         elif pacer not in self._pacing:
-            self._schedule(group, pacer, now)
+            self._schedule(channel, group, pacer, now)
 
-    def _schedule(self, group: Group, pacer: Pacer[Frame], now: float) -> None:
+    def _schedule(self, channel: Channel, group: Group, pacer: Pacer[Frame], now: float) -> None:
         due = pacer.next_due
         if due is not None and group.members:
             loop = asyncio.get_running_loop()
-            self._pacing[pacer] = loop.call_later(max(0.0, due - now), self._release, group, pacer)
+            self._pacing[pacer] = loop.call_later(max(0.0, due - now), self._release, channel, group, pacer)
 
-    def _release(self, group: Group, pacer: Pacer[Frame]) -> None:
+    def _release(self, channel: Channel, group: Group, pacer: Pacer[Frame]) -> None:
         del self._pacing[pacer]
         now = time.monotonic()
         for frame in pacer.due(now):
-            self._engine.post(group, frame)
-        self._schedule(group, pacer, now)
+            self._engine.post(group, frame, self._written(channel, frame, None))
+        self._schedule(channel, group, pacer, now)
 
     def _frame(self, event: envelope.Event, channel: Channel, seq: int | None) -> Frame:
-        text = envelope.splice(event, channel.name, seq)
+        text = envelope.splice(event, channel.name, seq, now_text())
         deflated = None
         # Compressed once for all, and only while there is somebody to send it to.
         if self._engine.deflating and len(text) >= self._settings.compression_min_bytes:
@@ -367,11 +370,14 @@ class Delivery:
             return None
         return self._frame(event, channel, stored.seq) if envelope.for_channel(event, channel) else None
 
-    def _written(self, kind: Kind, stored: float | None) -> Callable[[int], None]:
-        delivered = self._delivered_to[kind]
+    def _written(self, channel: Channel, frame: Frame, stored: float | None) -> Callable[[int], None]:
+        delivered, bytes_delivered = self._delivered_to[channel.kind], self._bytes_to[channel.kind]
+        size = len(frame.plain)
 
         def count(connections: int) -> None:
             delivered.inc(connections)
+            bytes_delivered.inc(connections * size)
+            self.analytics.sent(channel, connections, size)
             if stored is not None:
                 self._metrics.delivery.observe(max(0.0, time.time() - stored))
 

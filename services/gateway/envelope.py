@@ -37,7 +37,7 @@ _CONTROL_TYPES = frozenset(
     ("connection", "authenticated", "subscribed", "unsubscribed", "ping", "pong", "reconnect", "error", "conflated")
     + ("subscribe", "unsubscribe", "auth", "ack")
 )
-_SPLICED = ("channel", "seq")
+_SPLICED = ("channel", "seq", "delivered_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Event:
 
     type: str
     entity: str | None
-    body: bytes  # a JSON object without `channel` and `seq`, cut before its closing brace
+    body: bytes  # a JSON object without what the gateway adds, cut before its closing brace
     final: bool = False  # the thing has ended with it: a trend that is over, a story that went into another
 
 
@@ -118,9 +118,10 @@ def for_channel(event: Event, channel: Channel) -> bool:
     return not (channel.kind is Kind.STORIES and event.type == "trust_score_update")
 
 
-def splice(event: Event, channel: str, seq: int | None) -> bytes:
-    """Return the event's text as clients of `channel` get it."""
-    tail = f',"channel":"{channel}"}}' if seq is None else f',"channel":"{channel}","seq":{seq}}}'
+def splice(event: Event, channel: str, seq: int | None, delivered_at: str) -> bytes:
+    """Return the event's text as clients of `channel` get it from a gateway that has had it since `delivered_at`."""
+    place = "" if seq is None else f',"seq":{seq}'
+    tail = f',"channel":"{channel}"{place},"delivered_at":"{delivered_at}"}}'
     return event.body + tail.encode("ascii")
 
 

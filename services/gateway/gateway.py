@@ -13,18 +13,24 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from services.gateway import frames
+from services.gateway.addresses import client_address
 from services.gateway.canary import Canary
-from services.gateway.credentials import Principal, Unauthorized
+from services.gateway.credentials import OneKey, Principal, Unauthorized, Verifier
 from services.gateway.delivery import Delivery
 from services.gateway.drain import drain, send_away
 from services.gateway.engine import ABNORMAL, Connection, Engine, Frame, Phase
-from services.gateway.handshake import Accept, Reject, Request, decide, unauthorized
+from services.gateway.handshake import Accept, Reject, Request, decide, too_many, unauthorized
+from services.gateway.jwks import Jwks
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.session import Acknowledge, Authenticate, Effect, Join, Leave, Send, Session
+from services.gateway.permissions import Grant
+from services.gateway.revocations import Revocations
+from services.gateway.service import GatewayService
+from services.gateway.session import Acknowledge, Authenticate, Close, Effect, Join, Leave, Send, Session
 from services.gateway.settings import GatewaySettings
 from shared import channels, logs
 from shared.channels import Channel
 from shared.connection import Connection as NatsConnection
+from shared.limits import Buckets, Rate
 from shared.wire import (
     Authenticated,
     CloseCode,
@@ -54,7 +60,14 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, nats: NatsConnection, metrics: GatewayMetrics) -> None:
         self._settings, self._nats, self._metrics = settings, nats, metrics
-        self._rules, self._policy, self._verifier = settings.rules, settings.policy, settings.verifier
+        self._rules, self._policy, self._networks = settings.rules, settings.policy, settings.networks
+        self._handshakes: Buckets[str] | None = None
+        if settings.rate_limit_address:
+            self._handshakes = Buckets(Rate(settings.rate_limit_address, settings.rate_limit_window))
+        self.jwks = None
+        if settings.jwks_url is not None:
+            self.jwks = Jwks(settings.jwks_url, metrics, refresh=settings.jwks_refresh)
+        self._verifier = _verifier(settings, self.jwks)
         self._heartbeat = Heartbeat(interval=settings.heartbeat_interval, timeout=settings.heartbeat_timeout)
         self._boot = f"{random.getrandbits(40):010x}"
         self._number = 0
@@ -64,6 +77,8 @@ class Gateway:
         self.engine = Engine(self, settings.limits)
         self.delivery = Delivery(self.engine, nats, settings, metrics)
         self.canary = Canary(nats, metrics, interval=settings.canary_interval)
+        self.revocations = Revocations(nats, self._revoked)
+        self.service = GatewayService(nats, self.delivery.analytics)
         metrics.watch(
             connections=lambda: len(self.engine),
             subscriptions=lambda kind: self.delivery.hub.subscriptions[kind],
@@ -80,10 +95,17 @@ class Gateway:
 
     def decide(self, request: Request) -> Accept | Reject:
         """Answer a handshake."""
+        if self._handshakes is not None:
+            address = client_address(request.peer, request.headers.get("x-forwarded-for"), self._networks)
+            wait = 0.0 if address is None else self._handshakes.allow(address, time.monotonic())
+            if wait:
+                self._metrics.rate_limited.labels("address").inc()
+                self._metrics.handshakes_rejected.labels("429").inc()
+                return too_many(wait)
         answer = decide(request, self._policy, connections=len(self.engine), draining=self.draining)
         if isinstance(answer, Accept) and answer.token is not None and self._verifier is not None:
             try:
-                answer = replace(answer, principal=self._verifier.verify(answer.token))
+                answer = replace(answer, principal=self._verify(answer.token))
             except Unauthorized as error:
                 answer = unauthorized(str(error))
         if isinstance(answer, Reject):
@@ -96,13 +118,13 @@ class Gateway:
         `?delivery=latest` asks for a backlog that keeps only the newest state of each thing.
         """
         self._number += 1
-        session = Session(self._number)
-        query = accept.request.query
-        principal = accept.principal
-        if principal is not None:
-            session.user_id = principal.user_id
+        query, principal = accept.request.query, accept.principal
+        if principal is None:
+            session = Session(self._number, None, self._rules.anonymous)
+        else:
+            session = Session(self._number, principal.user_id, principal.grant)
         connection = self.engine.park(fd, session, deflate=accept.deflate, conflate=query.get("delivery") == "latest")
-        effect = session.join(query.get("channel") or channels.GENERAL.name, self._rules)
+        effect = session.join(query.get("channel") or channels.GENERAL.name, self._rules, time.monotonic())
         channel = effect.channel if isinstance(effect, Join) else channels.GENERAL
         welcome = ConnectionMessage(
             channel=channel.name,
@@ -117,6 +139,7 @@ class Gateway:
         if channel != channels.GENERAL or not isinstance(effect, Join):
             self._carry_out(connection, [effect])
         else:
+            self._count_join(connection, channel)
             self.delivery.admit_silently(connection, effect)  # the welcome is the acknowledgement
         if principal is not None:
             self._authenticated(connection, principal)
@@ -142,10 +165,13 @@ class Gateway:
                         self._metrics.rate_limited.labels("connection").inc()
                     self._send(connection, effect.message.to_json())
                 case Join():
+                    self._count_join(connection, effect.channel)
                     self.delivery.join(connection, effect)
                 case Leave():
                     self.engine.settle(connection)
-                    self.delivery.leave(connection, effect.channel)
+                    self._leave(connection, effect)
+                case Close():
+                    self.engine.close_connection(connection, effect.code, effect.reason)
                 case Authenticate():
                     self._authenticate(connection, effect)
                 case Acknowledge():
@@ -153,25 +179,60 @@ class Gateway:
                 case _:
                     assert_never(effect)
 
+    def _count_join(self, connection: Connection, channel: Channel) -> None:
+        topic = self.delivery.hub.topic(channel)
+        if topic is None or connection not in topic:
+            self._metrics.subscribes.labels(channel.kind.value).inc()
+            self.delivery.analytics.joined(channel)
+
+    def _leave(self, connection: Connection, left: Leave) -> None:
+        kind, seconds = left.channel.kind.value, max(0.0, time.monotonic() - left.joined)
+        self._metrics.unsubscribes.labels(kind).inc()
+        self._metrics.subscription_length.labels(kind).observe(seconds)
+        self.delivery.analytics.left(left.channel, seconds)
+        self.delivery.leave(connection, left.channel)
+
     # --- who clients are ---------------------------------------------------------------------------------------------
+
+    def _verify(self, token: str) -> Principal:
+        """Return whom a token speaks for; raises Unauthorized."""
+        if self._verifier is None:
+            raise Unauthorized("this gateway has no key to check tokens with")
+        principal = self._verifier.verify(token)
+        self.revocations.check(principal)
+        return principal
+
+    def identify(self, token: str | None) -> tuple[str | None, Grant]:
+        """Return who asks over HTTP and what they may hear; raises Unauthorized for a token that proves nothing."""
+        if token is None:
+            return None, self._rules.anonymous
+        principal = self._verify(token)
+        return principal.user_id, principal.grant
+
+    def _revoked(self, user_id: str) -> None:
+        """Part with a user at once; the client is told not to come back with the same token."""
+        mine = [connection for connection in self.engine.connections() if connection.context.user_id == user_id]
+        for connection in mine:
+            self.engine.close_connection(connection, CloseCode.UNAUTHORIZED, "the token has been revoked: log in again")
+        if mine:
+            log.info("user disconnected", user=user_id, connections=len(mine))
 
     def _authenticate(self, connection: Connection, request: Authenticate) -> None:
         """Check a token on a live connection: it says who the client is, or renews what it said before."""
         session: Session = connection.context
         try:
-            if self._verifier is None:
-                raise Unauthorized("this gateway has no key to check tokens with")
-            principal = self._verifier.verify(request.token)
+            principal = self._verify(request.token)
             if session.user_id not in (None, principal.user_id):
                 raise Unauthorized("the token is another user's: connect anew to be somebody else")
         except Unauthorized as error:
             refusal = ErrorMessage(code=ErrorCode.UNAUTHORIZED, message=str(error), id=request.request_id)
             self._send(connection, refusal.to_json())
             return
-        session.user_id = principal.user_id
+        lost = session.identify(principal.user_id, principal.grant)
         left = max(0.0, principal.expires - time.time())
         answer = Authenticated(user_id=principal.user_id, expires_in=round(left, 3), id=request.request_id)
         self._send(connection, answer.to_json())
+        self._carry_out(connection, lost)
         self._authenticated(connection, principal)
 
     def _authenticated(self, connection: Connection, principal: Principal) -> None:
@@ -183,7 +244,7 @@ class Gateway:
         session.expiry = asyncio.get_running_loop().call_later(
             max(0.0, left - _EXPIRY_WARNING), self._expires_soon, connection, min(left, _EXPIRY_WARNING)
         )
-        effect = session.join(channels.user(principal.user_id).name, self._rules)
+        effect = session.join(channels.user(principal.user_id).name, self._rules, time.monotonic())
         topic = self.delivery.hub.topic(channels.user(principal.user_id))
         if isinstance(effect, Join) and (topic is None or connection not in topic):
             self._carry_out(connection, [replace(effect, offline=True)])
@@ -230,9 +291,8 @@ class Gateway:
     def closed(self, connection: Connection, code: int) -> None:
         """Forget a client."""
         session: Session = connection.context
-        for channel in session.channels:
-            self.delivery.leave(connection, channel)
-        session.channels = ()
+        for left in session.leave_all():
+            self._leave(connection, left)
         if session.expiry is not None:
             session.expiry.cancel()
         self._metrics.disconnects.labels(_REASONS.get(code, "client")).inc()
@@ -257,6 +317,7 @@ class Gateway:
             "draining": self.draining,
             "nats": not self._nats.connected,
             "canary": self.canary.broken,
+            "jwks": self.jwks is not None and self.jwks.empty,
             "settling": self._nats.connected and self.delivery.catching_up,
         }
         return [reason for reason, holds in reasons.items() if holds]
@@ -278,3 +339,12 @@ class Gateway:
             "unsettled_channels": self.delivery.unsettled,
             "draining": self.draining,
         }
+
+
+def _verifier(settings: GatewaySettings, jwks: Jwks | None) -> Verifier | None:
+    """Return what checks tokens, None where there is no key; raises StartupFailed if it is unusable."""
+    key = settings.key
+    keys = jwks if key is None else OneKey(key)
+    if keys is None:
+        return None
+    return Verifier(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, leeway=settings.jwt_leeway)

@@ -6,6 +6,7 @@ Pure: the upgrade protocol feeds it and writes what it returns.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -30,6 +31,7 @@ class Request:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    peer: str = ""  # the address the connection comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Reject:
     response: bytes
 
 
-def parse_request(head: bytes) -> Request:
+def parse_request(head: bytes, peer: str = "") -> Request:
     """Return the request in `head`, which uvicorn has parsed and written out again: one well-formed line a header."""
     lines = head.decode("latin-1").split("\r\n")
     method, target, _version = lines[0].split(" ", 2)
@@ -75,7 +77,7 @@ def parse_request(head: bytes) -> Request:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     url = urlsplit(target)
     query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-    return Request(method, url.path, query, headers)
+    return Request(method, url.path, query, headers, peer)
 
 
 def decide(request: Request, policy: Policy, *, connections: int, draining: bool) -> Accept | Reject:
@@ -104,13 +106,25 @@ def decide(request: Request, policy: Policy, *, connections: int, draining: bool
     return Accept("\r\n".join([*lines, "\r\n"]).encode("ascii"), extension is not None, request, bearer(request))
 
 
+def bearer_token(authorization: str | None) -> str | None:
+    """Return the token in an Authorization header (RFC 6750 section 2.1), None if it brings none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
 def bearer(request: Request) -> str | None:
     """Return the token a client brings: in the Authorization header, or as a browser can, in a subprotocol's name."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return token.strip()
+    token = bearer_token(request.headers.get("authorization"))
+    if token is not None:
+        return token
     named = (name for name in _subprotocols(request) if name.startswith("bearer."))
     return next((name.removeprefix("bearer.") for name in named), None)
+
+
+def too_many(wait: float) -> Reject:
+    """Return the answer to an address that connects too often."""
+    why = "too many handshakes from this address: wait, then try again"
+    return _reject(HTTPStatus.TOO_MANY_REQUESTS, why, {"retry-after": str(math.ceil(wait))})
 
 
 def unauthorized(reason: str) -> Reject:

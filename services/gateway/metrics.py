@@ -73,6 +73,28 @@ class GatewayMetrics:
         self.rate_limited = Counter(
             "veracity_gateway_rate_limited", "Client messages refused", ["scope"], registry=registry
         )
+        self.jwks_reads = Counter(
+            "veracity_gateway_jwks_reads", "Reads of the issuer's keys", ["outcome"], registry=registry
+        )
+        self.subscribes = Counter(
+            "veracity_gateway_subscribes", "Subscriptions that began", ["kind"], registry=registry
+        )
+        self.unsubscribes = Counter(
+            "veracity_gateway_unsubscribes", "Subscriptions that ended", ["kind"], registry=registry
+        )
+        self.subscription_length = Histogram(
+            "veracity_gateway_subscription_seconds",
+            "How long subscriptions that ended had lasted",
+            ["kind"],
+            buckets=(1, 10, 60, 300, 1_800, 7_200, 28_800, 86_400),
+            registry=registry,
+        )
+        self.bytes_delivered = Counter(
+            "veracity_gateway_delivered_bytes",
+            "Bytes of events written, before compression",
+            ["kind"],
+            registry=registry,
+        )
         self.disconnects = Counter("veracity_gateway_disconnects", "Connections ended", ["reason"], registry=registry)
         self.handshakes_rejected = Counter(
             "veracity_gateway_handshakes_rejected", "Upgrades refused", ["status"], registry=registry

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, assert_never
 
 from pydantic import ValidationError
 
-from services.gateway.limits import Rate
-from shared.channels import Channel, Kind, parse_channel
+from services.gateway.permissions import EVERYTHING, Grant, refusal
+from shared.channels import Channel, parse_channel
 from shared.errors import InvalidChannel
+from shared.limits import Buckets, Rate
 from shared.wire import (
     CLIENT_MESSAGE,
     Ack,
     Auth,
     ClientMessage,
+    CloseCode,
     ErrorCode,
     ErrorMessage,
     Ping,
@@ -52,9 +55,10 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Let the client hear `channel` no longer."""
+    """Let the client hear `channel` no longer; it has heard it since `joined` (monotonic seconds)."""
 
     channel: Channel
+    joined: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,15 @@ class Acknowledge:
     seq: int
 
 
-Effect = Send | Join | Leave | Authenticate | Acknowledge
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection."""
+
+    code: CloseCode
+    reason: str
+
+
+Effect = Send | Join | Leave | Authenticate | Acknowledge | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +96,61 @@ class Answer:
     effects: Sequence[Effect]
 
 
-@dataclass(frozen=True, slots=True)
 class Rules:
-    """What one client may do."""
+    """What clients may do, alone and together: one for all sessions of a pod."""
 
-    messages: Rate
-    max_channels: int
-    auth_required: bool = False
+    def __init__(
+        self,
+        messages: Rate,
+        max_channels: int,
+        *,
+        anonymous: Grant = EVERYTHING,
+        refusals: Rate | None = None,
+        users: Rate | None = None,
+        subscribes: Rate | None = None,
+    ) -> None:
+        """Let each client send `messages`, its user on all of its connections `users`; a channel takes `subscribes`.
+
+        A client that is refused more often than `refusals` allows is closed.
+        """
+        self.messages, self.max_channels, self.anonymous = messages, max_channels, anonymous
+        self.refusals = refusals or Rate(20, 60.0)
+        self.users = Buckets[str](users or Rate(1_000, 60.0))
+        self.subscribes = Buckets[Channel](subscribes or Rate(30_000, 60.0))
+
+
+_CHANNELS_A_MESSAGE = 10  # a message that names more costs as much as several
+
+
+@lru_cache(maxsize=4_096)
+def _shared(*items: Any) -> tuple[Any, ...]:
+    """Return equal rows as one object: most clients hear the same few channels, and joined in the same second."""
+    return items
 
 
 class Session:
     """What the gateway knows of one client. Small: there are as many as clients."""
 
-    __slots__ = ("_full_at", "channels", "expiry", "number", "user_id")
+    __slots__ = ("_full_at", "_joined", "_refused_until", "channels", "expiry", "grant", "number", "user_id")
 
-    def __init__(self, number: int, user_id: str | None = None) -> None:
+    def __init__(self, number: int, user_id: str | None = None, grant: Grant = EVERYTHING) -> None:
         self.number = number
         self.user_id = user_id
+        self.grant = grant
         self.expiry: Any = None  # the gateway's timer for the end of the token
         # A tuple, not a set: nearly every client has a handful, and an empty set alone is 200 bytes.
         self.channels: tuple[Channel, ...] = ()
+        self._joined: tuple[int, ...] = ()  # when, one for each channel
         self._full_at = 0.0
+        self._refused_until = 0.0
 
     def receive(self, text: str | bytes, rules: Rules, now: float) -> Answer:
         """Answer one message that arrived at `now` (monotonic seconds)."""
         self._full_at, wait = rules.messages.allow(self._full_at, now)
         if wait:
-            reason = f"{rules.messages.count} messages in {rules.messages.window:g} seconds are allowed"
-            return Answer("refused", [_error(ErrorCode.RATE_LIMITED, reason, retry_after=round(wait, 3))])
+            return self._refuse(rules.messages, wait, rules, now)
+        if self.user_id is not None and (wait := rules.users.allow(self.user_id, now)):
+            return self._refuse(rules.users.rate, wait, rules, now)
         if isinstance(text, bytes):
             reason = "messages are JSON in text frames, not binary"
             return Answer("invalid", [_error(ErrorCode.INVALID_MESSAGE, reason)])
@@ -119,12 +158,28 @@ class Session:
             message = CLIENT_MESSAGE.validate_json(text)
         except ValidationError as error:
             return Answer("invalid", [_explain(error)])
-        return Answer(message.type, self._effects(message, rules))
+        if isinstance(message, Subscribe | Unsubscribe) and len(message.names) > _CHANNELS_A_MESSAGE:
+            more = (len(message.names) - 1) // _CHANNELS_A_MESSAGE
+            self._full_at, wait = rules.messages.allow(self._full_at, now, more)
+            if wait:
+                return self._refuse(rules.messages, wait, rules, now, message.id)
+        return Answer(message.type, self._effects(message, rules, now))
 
-    def _effects(self, message: ClientMessage, rules: Rules) -> Sequence[Effect]:
+    def _refuse(self, rate: Rate, wait: float, rules: Rules, now: float, request_id: str | None = None) -> Answer:
+        """Refuse a message that came too soon, and in the end the client that does not listen."""
+        reason = f"{rate.count} messages in {rate.window:g} seconds are allowed"
+        effects: list[Effect] = [
+            _error(ErrorCode.RATE_LIMITED, reason, retry_after=round(wait, 3), id=request_id),
+        ]
+        self._refused_until, deaf = rules.refusals.allow(self._refused_until, now)
+        if deaf:
+            effects.append(Close(CloseCode.RATE_LIMITED, "too many messages after being told to wait"))
+        return Answer("refused", effects)
+
+    def _effects(self, message: ClientMessage, rules: Rules, now: float) -> Sequence[Effect]:
         match message:
             case Subscribe():
-                return [self._subscribe(name, message, rules) for name in message.names]
+                return [self._subscribe(name, message, rules, now) for name in message.names]
             case Unsubscribe():
                 return self._unsubscribe(message)
             case Ping():
@@ -138,29 +193,61 @@ class Session:
             case _:
                 assert_never(message)
 
-    def _subscribe(self, name: str, message: Subscribe, rules: Rules) -> Effect:
-        effect = self.join(name, rules, message.id)
+    def _subscribe(self, name: str, message: Subscribe, rules: Rules, now: float) -> Effect:
+        effect = self.join(name, rules, now, message.id)
         if not isinstance(effect, Join):
             return effect
         rate = slower_rate(message.max_rate)
         return Join(effect.channel, message.id, rate, message.since, message.epoch, message.snapshot)
 
-    def join(self, name: str, rules: Rules, request_id: str | None = None) -> Effect:
+    def join(self, name: str, rules: Rules, now: float, request_id: str | None = None) -> Effect:
         """Join one channel, as a `subscribe` message or the address the client connected to asks."""
         try:
             channel = parse_channel(name)
         except InvalidChannel as error:
             return _error(ErrorCode.UNKNOWN_CHANNEL, str(error), channel=name[:160], id=request_id)
-        if rules.auth_required and self.user_id is None and channel.kind is not Kind.GENERAL:
-            return _error(ErrorCode.UNAUTHORIZED, "a token is needed here", channel=name, id=request_id)
-        if channel.kind is Kind.USER and channel.id != self.user_id:
-            return _error(ErrorCode.FORBIDDEN, "this channel is not yours", channel=name, id=request_id)
+        refused = refusal(channel, self.user_id, self.grant)
+        if refused is not None:
+            return _error(refused, _REFUSALS[refused], channel=name, id=request_id)
         if channel not in self.channels:
             if len(self.channels) >= rules.max_channels:
                 message = f"{rules.max_channels} channels are allowed on one connection"
                 return _error(ErrorCode.TOO_MANY_CHANNELS, message, channel=name, id=request_id)
-            self.channels = (*self.channels, channel)
+            wait = rules.subscribes.allow(channel, now)
+            if wait:
+                why = "this channel is joined too often now"
+                return _error(ErrorCode.RATE_LIMITED, why, channel=name, retry_after=round(wait, 3), id=request_id)
+            self.channels = _shared(*self.channels, channel)
+            self._joined = _shared(*self._joined, int(now))
         return Join(channel, request_id)
+
+    def leave(self, channel: Channel) -> Leave | None:
+        """Leave one channel; None if it was never joined."""
+        if channel not in self.channels:
+            return None
+        at = self.channels.index(channel)
+        joined = self._joined[at]
+        self.channels = _shared(*self.channels[:at], *self.channels[at + 1 :])
+        self._joined = _shared(*self._joined[:at], *self._joined[at + 1 :])
+        return Leave(channel, joined)
+
+    def leave_all(self) -> Sequence[Leave]:
+        """Leave every channel."""
+        left = [Leave(channel, joined) for channel, joined in zip(self.channels, self._joined, strict=True)]
+        self.channels, self._joined = (), ()
+        return left
+
+    def identify(self, user_id: str, grant: Grant) -> Sequence[Effect]:
+        """Take what a token says; return what the client has to leave because the token grants it no longer."""
+        self.user_id, self.grant = user_id, grant
+        effects: list[Effect] = []
+        for channel in self.channels:
+            refused = refusal(channel, user_id, grant)
+            left = None if refused is None else self.leave(channel)
+            if refused is not None and left is not None:
+                effects.append(left)
+                effects.append(_error(refused, _REFUSALS[refused], channel=channel.name))
+        return effects
 
     def _acknowledge(self, message: Ack) -> Sequence[Effect]:
         if self.user_id is None or message.channel != f"user:{self.user_id}":
@@ -176,13 +263,18 @@ class Session:
             except InvalidChannel as error:
                 effects.append(_error(ErrorCode.UNKNOWN_CHANNEL, str(error), channel=name[:160], id=message.id))
                 continue
-            if channel in self.channels:
-                self.channels = tuple(other for other in self.channels if other != channel)
-                effects.append(Leave(channel))
+            left = self.leave(channel)
+            if left is not None:
+                effects.append(left)
             # Leaving a channel twice is no error: the client has what it wants.
             effects.append(Send(Unsubscribed(channel=name, id=message.id)))
         return effects
 
+
+_REFUSALS = {
+    ErrorCode.UNAUTHORIZED: "a token is needed here",
+    ErrorCode.FORBIDDEN: "this channel is not yours",
+}
 
 # Clients that ask for nearly the same pace share one.
 _RATES = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)

@@ -50,7 +50,8 @@ class Upgrade(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is None:
             return  # bytes after a rejected handshake
-        answer = self._gatekeeper.decide(parse_request(data))
+        peer = transport.get_extra_info("peername")
+        answer = self._gatekeeper.decide(parse_request(data, peer[0] if peer else ""))
         if isinstance(answer, Reject):
             log.info("handshake rejected", status=answer.status, reason=answer.reason)
             transport.write(answer.response)

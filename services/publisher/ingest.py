@@ -23,6 +23,7 @@ from services.publisher.sources.replay import Replay
 from shared import logs
 from shared.broadcaster import Broadcaster
 from shared.errors import InvalidPayload
+from shared.limits import Rate
 from shared.producer import Producer
 from shared.tasks import end
 
@@ -123,7 +124,8 @@ async def run(
     async def pushed(entry: Entry) -> str:
         return await ingest.accept(entry, "push")
 
-    producer.app.include_router(push.router(pushed, settings.push_max_items, settings.push_max_bytes))
+    doorkeeper = push.Doorkeeper(settings.api_keys, Rate(settings.push_rate, 60.0))
+    producer.app.include_router(push.router(pushed, doorkeeper, settings.push_max_items, settings.push_max_bytes))
     newsroom = Newsroom(settings.newsroom_rate)
 
     async def work() -> None:

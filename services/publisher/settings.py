@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 
 from services.publisher import bursts, clustering
+from services.publisher.sources.keys import parse_hashes
+from shared.errors import StartupFailed
 from shared.settings import ServiceSettings
 
 
@@ -19,10 +21,24 @@ class IngestSettings(ServiceSettings):
     feed_concurrency: int = Field(8, gt=0, description="feeds read at a time")
     feed_timeout: float = Field(10.0, gt=0, description="seconds a feed may take")
     feed_max_bytes: int = Field(10_485_760, gt=0, description="larger feeds are refused")
+    ingest_api_keys: str = Field(
+        "", description="SHA-256 hashes of the keys that may POST items, separated by commas; needed off this machine"
+    )
+    push_rate: int = Field(6_000, gt=0, description="items one key may hand over in a minute")
     push_max_items: int = Field(1_000, gt=0, description="items in one POST")
     push_max_bytes: int = Field(8_388_608, gt=0, description="bytes of one POST")
     seen_items: int = Field(200_000, gt=0, description="ids remembered to leave repeats out")
     newsroom_rate: float = Field(2.0, gt=0, description="items a second from the simulated newsroom")
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """The hashes; raises StartupFailed where the port can be reached from elsewhere and there are none."""
+        hashes = parse_hashes(self.ingest_api_keys)
+        if not hashes and self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise StartupFailed(
+                f"items on {self.host} need VERACITY_INGEST_API_KEYS: `veracity api-key` makes a key and its hash"
+            )
+        return hashes
 
 
 class RoleSettings(ServiceSettings):

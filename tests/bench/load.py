@@ -1,14 +1,17 @@
 """The load generator: opens WebSocket clients on raw sockets, counts what arrives and how late.
 
-A process of its own, told what to do by lines on standard input: `measure SECONDS`, then `quit`; answers in JSON lines.
+A process of its own, told what to do by lines on standard input: `measure SECONDS` or `rejoin SECONDS PORT`, then `quit`.
+Answers in JSON lines.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import heapq
 import json
 import os
+import random
 import re
 import select
 import socket
@@ -51,7 +54,6 @@ class Load:
         self._tails: dict[int, bytes] = {}
         self.received = self.bytes = self.closed = 0
         self.late: list[tuple[float, int]] = []
-        self.closings: list[float] = []  # seconds after the measurement began
 
     def connect(self) -> None:
         """Open every client and send what subscribes it; return once each has been answered."""
@@ -143,8 +145,7 @@ class Load:
     def measure(self, seconds: float) -> None:
         """Read for `seconds`, counting."""
         self.received = self.bytes = 0
-        self.late, self.closings = [], []
-        started = time.monotonic()
+        self.late = []
         poll, sockets, tails = self._epoll.poll, self._sockets, self._tails
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -159,7 +160,6 @@ class Load:
                     self._epoll.unregister(fd)
                     sockets.pop(fd).close()
                     self.closed += 1
-                    self.closings.append(time.monotonic() - started)
                     continue
                 self.bytes += len(data)
                 if self._options.count_frames:
@@ -172,6 +172,72 @@ class Load:
                     first = _TIME.search(data)
                     if first:
                         self.late.append(((time.time_ns() - int(first.group(1))) / 1e6, count))
+
+    def rejoin(self, seconds: float, port: int) -> dict[str, float]:
+        """Have every client that is sent away connect to `port`, after a pause of up to a second of its own.
+
+        Return how long clients were without service beyond their pause, and how many came back in each second.
+        """
+        options, began = self._options, time.monotonic()
+        rng = random.Random(5)
+        joining = select.epoll()
+        due: list[tuple[float, float]] = []  # when to connect, when it was sent away
+        coming: dict[int, tuple[socket.socket, float, float, bytes]] = {}
+        beyond: list[float] = []
+        back: list[float] = []
+        count, total = 0, len(self._sockets)
+        wanted = options.answer.encode()
+        while time.monotonic() < began + seconds and len(beyond) < total:
+            for fd, _ in self._epoll.poll(0.002):
+                try:
+                    data = self._sockets[fd].recv(_RECEIVE)
+                except ConnectionResetError:
+                    data = b""
+                if not data or _RESTART in data:
+                    self._epoll.unregister(fd)
+                    self._sockets.pop(fd).close()
+                    self.closed += 1
+                    now = time.monotonic()
+                    heapq.heappush(due, (now + rng.uniform(0.0, 1.0), now))
+            while due and due[0][0] <= time.monotonic():
+                at, _away = heapq.heappop(due)
+                sock = socket.socket()
+                sock.bind(self._address(count))
+                count += 1
+                sock.setblocking(False)
+                sock.connect_ex((options.host, port))
+                coming[sock.fileno()] = sock, at, 0.0, b""
+                joining.register(sock.fileno(), select.EPOLLOUT)
+            for fd, _ in joining.poll(0.0):
+                sock, at, asked, data = coming[fd]
+                if not asked:
+                    sock.send(request(options.host, port, options.path, deflate=False))
+                    coming[fd] = sock, at, 1.0, b""
+                    joining.modify(fd, select.EPOLLIN)
+                    continue
+                part = sock.recv(_RECEIVE)
+                if not part:
+                    raise SystemExit(f"a client was refused: {data!r}")
+                if asked == 1.0:
+                    sock.send(self._frames(count))
+                coming[fd] = sock, at, 2.0, data + part
+                if wanted in data + part:
+                    now = time.monotonic()
+                    beyond.append(now - at)
+                    back.append(now - began)
+                    joining.unregister(fd)
+                    self._stalled.append(coming.pop(fd)[0])
+        beyond.sort()
+        by_second: dict[str, float] = {}
+        for at in back:
+            by_second[f"back_in_{int(at)}"] = by_second.get(f"back_in_{int(at)}", 0.0) + 1
+        return {
+            "closed": self.closed,
+            "back": len(beyond),
+            "p99": 1e3 * beyond[int(len(beyond) * 0.99)] if beyond else float("nan"),
+            "longest": 1e3 * beyond[-1] if beyond else float("nan"),
+            **by_second,
+        }
 
     def _count_frames(self, fd: int, data: bytes) -> None:
         data = self._tails.pop(fd, b"") + data
@@ -199,10 +265,7 @@ class Load:
                 if seen >= share * total:
                     percentiles[name] = lateness
                     break
-        by_second = {f"closed_in_{second}": 0.0 for second in range(int(max(self.closings, default=-1.0)) + 1)}
-        for at in self.closings:
-            by_second[f"closed_in_{int(at)}"] += 1
-        return {"received": self.received, "bytes": self.bytes, "closed": self.closed, **percentiles, **by_second}
+        return {"received": self.received, "bytes": self.bytes, "closed": self.closed, **percentiles}
 
 
 def main() -> None:
@@ -227,6 +290,10 @@ def main() -> None:
         command, _, value = line.strip().partition(" ")
         if command == "quit":
             break
+        if command == "rejoin":
+            seconds, _, port = value.partition(" ")
+            _say(load.rejoin(float(seconds), int(port)))
+            continue
         load.measure(float(value))
         _say(load.result())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -13,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.broker import Broker
-from services.gateway.credentials import Unauthorized, new_verifier
+from services.gateway.credentials import OneKey, Unauthorized, Verifier, configured_key
 from shared.broadcaster import Broadcaster
 from shared.errors import StartupFailed
 from tests.support.services import Client, client, running_gateway, until
@@ -173,7 +174,9 @@ def test_the_key_decides_the_algorithm(private: Any, algorithm: str) -> None:
     public = private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    verifier = new_verifier(None, public.decode(), issuer=None, audience=None, leeway=0)
+    key = configured_key(None, public.decode())
+    assert key is not None
+    verifier = Verifier(OneKey(key), leeway=0)
     assert verifier is not None
     claims = {"sub": "ann", "exp": time.time() + 60}
     assert verifier.verify(jwt.encode(claims, private, algorithm=algorithm)).user_id == "ann"
@@ -182,8 +185,44 @@ def test_the_key_decides_the_algorithm(private: Any, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "public_key"), [("short", None), (None, "no pem"), (SECRET, "both")], ids=["short", "no key", "two keys"]
+    "options",
+    [
+        {"jwt_secret": "short"},
+        {"jwt_public_key": "no pem"},
+        {"jwt_secret": SECRET, "jwt_public_key": "both"},
+        {"jwt_secret": SECRET, "jwks_url": "http://127.0.0.1/keys"},
+        {"auth_required": True},
+        {"anonymous_channels": "trends, story:>"},
+        {"trusted_proxies": "10.0.0.0/8, everybody"},
+    ],
+    ids=["short", "no key", "two keys", "key and address", "no key at all", "no channel", "no network"],
 )
-def test_a_key_that_is_unusable_stops_the_start(secret: str | None, public_key: str | None) -> None:
-    with pytest.raises(StartupFailed, match="VERACITY_JWT"):
-        new_verifier(secret, public_key, issuer=None, audience=None, leeway=0)
+async def test_what_is_unusable_stops_the_start(broker: Broker, options: dict[str, Any]) -> None:
+    with pytest.raises(StartupFailed, match="VERACITY_"):
+        async with running_gateway(broker, **options):
+            pass
+
+
+async def history(url: str, channel: str, text: str | None = None) -> httpx.Response:
+    address = url.replace("ws://", "http://").removesuffix("/api/v1/ws/connect")
+    headers = {} if text is None else {"authorization": f"Bearer {text}"}
+    async with httpx.AsyncClient() as http:
+        return await http.get(f"{address}/api/v1/channels/{channel}/history", headers=headers)
+
+
+async def test_history_over_http_asks_for_what_the_channel_asks_for(broker: Broker, producer: Broadcaster) -> None:
+    await producer.user_message("ann", {"n": 1})
+    async with running_gateway(broker, jwt_secret=SECRET) as (url, _):
+        own = await history(url, "user:ann", token())
+        assert [event["data"]["n"] for event in own.json()["events"]] == [1]
+        assert (await history(url, "user:ann", token("bob"))).status_code == 403
+        assert (await history(url, "user:ann")).status_code == 403
+        assert (await history(url, "trends")).status_code == 200
+        refused = await history(url, "trends", token(secret=OTHER))
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        limited = token(channels=["story:*"])
+        assert (await history(url, "trends", limited)).status_code == 403
+        assert (await history(url, "story:1", limited)).status_code == 200
+    async with running_gateway(broker, jwt_secret=SECRET, auth_required=True) as (url, _):
+        assert (await history(url, "trends")).status_code == 401
+        assert (await history(url, "trends", token())).status_code == 200

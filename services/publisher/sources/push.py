@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Header, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from services.publisher.normalise import Entry
+from services.publisher.sources.keys import known
 from shared.events import Id
+from shared.limits import Buckets, Rate
 
 Accept = Callable[[Entry], Awaitable[str]]
 
@@ -69,7 +73,39 @@ class PushResult(BaseModel):
 _ITEM = TypeAdapter(PushedItem)
 
 
-def router(accept: Accept, max_items: int, max_bytes: int) -> APIRouter:
+class Doorkeeper:
+    """Who may hand items over, and how many; without any key, everybody who can reach the port."""
+
+    def __init__(self, hashes: tuple[str, ...], rate: Rate) -> None:
+        self._hashes = hashes
+        self._buckets: Buckets[str] = Buckets(rate, max_keys=1_024)
+        self._strangers: Buckets[str] = Buckets(Rate(60, 60.0))
+
+    def admit(self, authorization: str | None, api_key: str | None, peer: str, now: float) -> str:
+        """Return whose bucket pays; raises HTTPException 401 without a known key, 429 after too many wrong ones."""
+        if not self._hashes:
+            return peer
+        scheme, _, token = (authorization or "").partition(" ")
+        key = api_key or (token.strip() if scheme.lower() == "bearer" else "")
+        whose = known(key, self._hashes)
+        if whose is None:
+            _too_many(self._strangers.allow(peer, now))
+            raise HTTPException(
+                401, "a key is needed: X-API-Key, or Authorization: Bearer", {"www-authenticate": "Bearer"}
+            )
+        return whose
+
+    def spend(self, whose: str, items: int, now: float) -> None:
+        """Pay for items; raises HTTPException 429 with the seconds to wait."""
+        _too_many(self._buckets.allow(whose, now, max(1, items)))
+
+
+def _too_many(wait: float) -> None:
+    if wait:
+        raise HTTPException(429, "too many for now: wait, then try again", {"retry-after": str(math.ceil(wait))})
+
+
+def router(accept: Accept, doorkeeper: Doorkeeper, max_items: int, max_bytes: int) -> APIRouter:
     """Return the route. `accept` stores one entry and answers accepted, repeated or `refused: why`."""
     routes = APIRouter(tags=["items"])
 
@@ -79,8 +115,10 @@ def router(accept: Accept, max_items: int, max_bytes: int) -> APIRouter:
         response_model=PushResult,
         responses={
             400: {"description": "not JSON"},
+            401: {"description": "no key, or an unknown one"},
             413: {"description": "too many bytes or items"},
             422: {"description": "no item could be read"},
+            429: {"description": "too many items: wait as long as Retry-After says"},
         },
         openapi_extra={
             "requestBody": {
@@ -98,12 +136,19 @@ def router(accept: Accept, max_items: int, max_bytes: int) -> APIRouter:
             }
         },
     )
-    async def push(request: Request) -> PushResult:
+    async def push(
+        request: Request,
+        authorization: Annotated[str | None, Header()] = None,
+        x_api_key: Annotated[str | None, Header()] = None,
+    ) -> PushResult:
         """Answer once everything accepted is stored; an item that is wrong does not stop the others."""
+        peer = request.client.host if request.client else ""
+        whose = doorkeeper.admit(authorization, x_api_key, peer, time.monotonic())
         raw = await _read(request, max_bytes)
         items = raw if isinstance(raw, list) else [raw]
         if len(items) > max_items:
             raise HTTPException(413, f"{len(items)} items, {max_items} may come in one request")
+        doorkeeper.spend(whose, len(items), time.monotonic())
         results = [await _one(accept, item, f"item {number}") for number, item in enumerate(items, 1)]
         counts = {status: sum(result.status == status for result in results) for status in ("accepted", "repeated")}
         refused = len(results) - sum(counts.values())

@@ -14,13 +14,13 @@ from services.gateway import envelope
 from services.gateway.backlog import Backlog
 from services.gateway.engine import Connection
 from services.gateway.hub import Hub
-from services.gateway.limits import Rate
 from services.gateway.pacer import Pacer
 from services.gateway.session import Join
 from services.gateway.wheel import Wheel
 from shared import channels
 from shared.channels import Kind
 from shared.errors import InvalidPayload
+from shared.limits import Rate
 
 
 @given(st.integers(1, 20), st.floats(0.5, 100), st.lists(st.floats(0, 30), max_size=80))
@@ -151,7 +151,7 @@ def test_a_pacer_keeps_the_pace_and_never_loses_the_newest(offers: list[tuple[st
 
 def spliced(payload: str, channel: str = "trends", seq: int | None = 7) -> dict[str, object]:
     event = envelope.read_event(payload.encode(), channels.parse_channel(channel).kind)
-    result: dict[str, object] = json.loads(envelope.splice(event, channel, seq))
+    result: dict[str, object] = json.loads(envelope.splice(event, channel, seq, "2026-01-01T00:00:01.000Z"))
     return result
 
 
@@ -163,6 +163,7 @@ def test_channel_and_seq_are_added_and_the_rest_stays() -> None:
         "timestamp": "2026-01-01T00:00:00Z",
         "channel": "trends",
         "seq": 7,
+        "delivered_at": "2026-01-01T00:00:01.000Z",
     }
 
 
@@ -240,7 +241,7 @@ def test_no_bytes_at_all_crash_the_envelope(payload: bytes) -> None:
         event = envelope.read_event(payload, Kind.TRENDS)
     except InvalidPayload:
         return
-    assert isinstance(json.loads(envelope.splice(event, "trends", 1)), dict)
+    assert isinstance(json.loads(envelope.splice(event, "trends", 1, "2026-01-01T00:00:01.000Z")), dict)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from services.gateway.limits import Rate
+from services.gateway.permissions import NOTHING
 from services.gateway.session import Acknowledge, Answer, Authenticate, Effect, Join, Leave, Rules, Send, Session
 from shared import channels
+from shared.limits import Rate
 from shared.wire import ErrorMessage, ServerPong, Unsubscribed
 
 RULES = Rules(Rate(100, 60.0), max_channels=3)
@@ -54,7 +55,7 @@ def test_unsubscribing_leaves_and_says_so() -> None:
     session = Session(1)
     receive(session, {"type": "subscribe", "channel": "trends"})
     leave, send = receive(session, {"type": "unsubscribe", "channel": "trends", "id": "x"}).effects
-    assert leave == Leave(channels.TRENDS)
+    assert leave == Leave(channels.TRENDS, joined=1)
     assert isinstance(send, Send)
     assert isinstance(send.message, Unsubscribed)
     assert (send.message.channel, send.message.id) == ("trends", "x")
@@ -138,8 +139,10 @@ def test_a_token_is_handed_on_and_an_acknowledgement_of_the_own_channel_too() ->
 
 
 def test_where_a_token_is_required_nothing_is_joined_without() -> None:
-    rules = Rules(Rate(100, 60.0), max_channels=3, auth_required=True)
-    (effect,) = receive(Session(1), {"type": "subscribe", "channel": "trends"}, rules=rules).effects
+    rules = Rules(Rate(100, 60.0), max_channels=3, anonymous=NOTHING)
+    (effect,) = receive(
+        Session(1, None, rules.anonymous), {"type": "subscribe", "channel": "trends"}, rules=rules
+    ).effects
     assert error(effect).code == "unauthorized"
     known = receive(Session(1, user_id="7"), {"type": "subscribe", "channel": "trends"}, rules=rules)
     assert known.effects == [Join(channels.TRENDS, None)]
