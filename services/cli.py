@@ -171,6 +171,17 @@ def publish(
         typer.echo(line)
 
 
+@app.command()
+def setup() -> None:
+    """Make and change streams and buckets, then end: for services that may not (VERACITY_MANAGE_STREAMS=false)."""
+    from services import setup as tool
+    from services.publisher.settings import RoleSettings
+
+    settings = load(RoleSettings)
+    logs.configure("setup", settings.log_level, settings.log_format)
+    asyncio.run(tool.run(settings))
+
+
 @app.command("disconnect-user")
 def disconnect_user(user_id: Annotated[str, typer.Argument(help="The `sub` of the tokens.")]) -> None:
     """Disconnect a user on every gateway at once and refuse the tokens issued until now."""

@@ -39,7 +39,8 @@ async def publish(settings: ServiceSettings, channel: str, text: bytes) -> list[
     async with Connection(settings, "veracity-publish", NatsMetrics(registry)) as nats:
         broadcaster = Broadcaster(nats, PublishMetrics(registry))
         await broadcaster.until_connected()
-        await ensure_streams(nats.jetstream, settings)
+        if settings.manage_streams:
+            await ensure_streams(nats.jetstream, settings)
         lines = []
         for message in messages:
             published = await broadcaster.broadcast(channel, message)

@@ -18,6 +18,6 @@ async def open_bucket(connection: Connection, name: str, *, ttl: float | None = 
         try:
             return await jetstream.key_value(name)
         except nats.js.errors.BucketNotFoundError:
-            return await jetstream.create_key_value(KeyValueConfig(bucket=name, ttl=ttl))
+            return await jetstream.create_key_value(KeyValueConfig(bucket=name, ttl=ttl, replicas=connection.replicas))
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise NatsUnavailable(f"opening the bucket {name}", repr(error)) from error

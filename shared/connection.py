@@ -108,6 +108,11 @@ class Connection:
         return self._connected.is_set() and self.client.is_connected
 
     @property
+    def replicas(self) -> int:
+        """How many copies what is stored is to have."""
+        return self._settings.stream_replicas
+
+    @property
     def jetstream(self) -> JetStreamContext:
         """JetStream over this connection."""
         return self.client.jetstream(timeout=5.0)
@@ -175,6 +180,8 @@ class Connection:
             connect_timeout=5,
             ping_interval=10,
             max_outstanding_pings=2,
+            # Answers come to a place of one's own, so that permissions can keep roles out of each other's.
+            inbox_prefix=f"_INBOX.{self._name}",
             error_cb=self._error,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,

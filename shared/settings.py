@@ -51,6 +51,7 @@ class ServiceSettings(BaseSettings):
     drain_seconds: float = Field(20.0, ge=0, description="time a stopping service takes to hand over, seconds")
 
     stream_replicas: int = Field(1, ge=1, le=5, description="copies of each stream; 3 in a cluster")
+    manage_streams: bool = Field(True, description="make and change streams; false where `veracity setup` does it")
     stream_storage: Storage = Storage.FILE
     stream_duplicate_window: float = Field(120.0, gt=0, description="seconds a repeated message id is removed")
     stream_max_bytes: int = Field(1_073_741_824, gt=0, description="bound of each stream, bytes; the oldest goes first")

@@ -115,10 +115,20 @@ async def keep_streams(connection: Connection, settings: ServiceSettings, there:
     while True:
         await connected.wait()
         connected.clear()
-        await retry_until_connected(
-            connection, lambda: ensure_streams(connection.jetstream, settings), "setting up streams"
-        )
+        await retry_until_connected(connection, lambda: _there(connection, settings), "setting up streams")
         there.set()
+
+
+async def _there(connection: Connection, settings: ServiceSettings) -> None:
+    """See that the streams are there: make them, or wait for those whose business it is."""
+    if settings.manage_streams:
+        await ensure_streams(connection.jetstream, settings)
+        return
+    for spec in specs(settings):
+        try:
+            await connection.jetstream.stream_info(spec.name)
+        except nats.js.errors.NotFoundError as error:
+            raise NatsUnavailable(f"the stream {spec.name}", "not there yet: run `veracity setup`") from error
 
 
 async def _create(jetstream: JetStreamContext, spec: StreamSpec, wanted: StreamConfig) -> None:

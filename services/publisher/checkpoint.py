@@ -41,7 +41,7 @@ class Checkpoints:
         Raises NatsUnavailable if NATS cannot be asked.
         """
         try:
-            store = await self._store()
+            store = await self.open()
             result = await store.get(self._role)
         except (nats.js.errors.NotFoundError, nats.js.errors.ObjectNotFoundError, nats.js.errors.ObjectDeletedError):
             return None
@@ -56,18 +56,20 @@ class Checkpoints:
         """
         data = encode(checkpoint)
         try:
-            store = await self._store()
+            store = await self.open()
             await store.put(self._role, data)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise NatsUnavailable(f"storing the checkpoint of {self._role}", repr(error)) from error
         return len(data)
 
-    async def _store(self) -> ObjectStore:
+    async def open(self) -> ObjectStore:
+        """Return the store, made if need be; raises what nats-py raises."""
         jetstream = self._connection.jetstream
         try:
             return await jetstream.object_store(BUCKET)
         except (nats.js.errors.BucketNotFoundError, nats.js.errors.NotFoundError):
-            return await jetstream.create_object_store(BUCKET, config=ObjectStoreConfig(bucket=BUCKET))
+            config = ObjectStoreConfig(bucket=BUCKET, replicas=self._connection.replicas)
+            return await jetstream.create_object_store(BUCKET, config=config)
 
 
 def encode(checkpoint: Checkpoint) -> bytes:

@@ -28,6 +28,7 @@ from shared.errors import NatsUnavailable
 from shared.events import Story
 from shared.intake import Intake, Received
 from shared.producer import Producer
+from shared.settings import ServiceSettings
 from shared.wire import EVENT_MESSAGE, StoryUpdate
 
 log = logs.get(__name__)
@@ -37,6 +38,11 @@ _BATCH = 64
 _WAIT = 1.0
 _REPORT_SECONDS = 10.0
 _TOLD = TypeAdapter(Told)
+
+
+def remembered(settings: ServiceSettings) -> float:
+    """Return how long a story's last score is remembered, in seconds: longer than the story's own events."""
+    return settings.events_max_age * 7
 
 
 class Scorer:
@@ -185,6 +191,6 @@ async def run(settings: ScoringSettings) -> None:
         table,
         settings.rules,
         ScoringMetrics(producer.registry),
-        remember=settings.events_max_age * 7,
+        remember=remembered(settings),
     )
     await producer.run(scorer.run)

@@ -1,6 +1,6 @@
 """The load generator: opens WebSocket clients on raw sockets, counts what arrives and how late.
 
-A process of its own, told what to do by lines on standard input: `measure SECONDS` or `rejoin SECONDS PORT`, then `quit`.
+A process of its own, told what to do by lines on standard input: `measure SECONDS`, `rejoin SECONDS PORT`, `quit`.
 Answers in JSON lines.
 """
 

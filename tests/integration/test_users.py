@@ -18,18 +18,7 @@ from services.gateway.credentials import OneKey, Unauthorized, Verifier, configu
 from shared.broadcaster import Broadcaster
 from shared.errors import StartupFailed
 from tests.support.services import Client, client, running_gateway, until
-
-SECRET = "a secret of thirty-two bytes or more"
-UNSIGNED = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhbm4iLCJleHAiOjQxMDI0NDQ4MDB9."
-OTHER = "another secret of thirty-two bytes!!"
-
-
-def token(sub: str = "ann", *, secret: str = SECRET, seconds: float = 60, **claims: Any) -> str:
-    return jwt.encode({"sub": sub, "exp": time.time() + seconds, **claims}, secret, algorithm="HS256")
-
-
-def bearer(text: str) -> dict[str, Any]:
-    return {"additional_headers": {"Authorization": f"Bearer {text}"}}
+from tests.support.tokens import OTHER, SECRET, UNSIGNED, bearer, token
 
 
 async def messages(joined: Client, count: int) -> list[Any]:
