@@ -27,11 +27,12 @@ run: setup ## Run everything on http://127.0.0.1:8000 (INPUT=file.csv replays a 
 test: setup ## All tests, against the real nats-server
 	$(BIN)/python -m pytest
 
-lint: setup ## Format, style, types and import contract
+lint: setup ## Format, style, types, import contract and unsafe calls
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit -q -c pyproject.toml -r services shared
 
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .

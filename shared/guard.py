@@ -12,7 +12,6 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 32_768  # a token of 16 KiB and all that browsers and proxies add
-REQUEST_DEADLINE = 15.0  # seconds from the connection, or the request's first byte, to its last
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -30,9 +29,12 @@ _DOCUMENTATION = ("/docs", "/redoc")
 
 
 class GuardedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which by itself waits for ever and takes headers of any length."""
+    """uvicorn's HTTP protocol, which by itself waits for ever and takes headers of any length.
 
-    def __init__(self, *args: Any, deadline: float = REQUEST_DEADLINE, **kwargs: Any) -> None:
+    A request is here within `deadline` seconds of the connection, or of its first byte, or the connection ends.
+    """
+
+    def __init__(self, *args: Any, deadline: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline = deadline
         self._timer: asyncio.TimerHandle | None = None

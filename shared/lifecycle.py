@@ -12,6 +12,7 @@ import errno
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -75,13 +76,14 @@ class HttpServer:
         *,
         ws: Callable[..., asyncio.Protocol] | None = None,
         backlog: int = 4096,
+        request_deadline: float = 15.0,
     ) -> None:
         self._socket, self._backlog = bind(host, port), backlog
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self._server = _Server(
             uvicorn.Config(
                 with_security_headers(app),
-                http=GuardedHttp,
+                http=partial(GuardedHttp, deadline=request_deadline),  # type: ignore[arg-type]  # as for ws
                 ws="none" if ws is None else ws,  # type: ignore[arg-type]  # any protocol factory works, the type says class
                 lifespan="off",
                 log_config=None,

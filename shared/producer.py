@@ -44,7 +44,9 @@ class Producer:
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Serve HTTP, keep the streams and do `work` until it ends or the process is told to stop."""
-        server = HttpServer(self.app, self.settings.host, self.settings.port)
+        server = HttpServer(
+            self.app, self.settings.host, self.settings.port, request_deadline=self.settings.request_deadline
+        )
         async with self.nats, server:
             log.info("service started", host=server.host, port=server.port)
             await run_until_stopped(self._work(work))

@@ -46,6 +46,7 @@ class ServiceSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address the HTTP port listens on")
     port: int = Field(8000, ge=0, le=65_535, description="HTTP port; 0 picks a free one")
+    request_deadline: float = Field(15.0, gt=0, description="seconds an HTTP request may take to arrive")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: LogFormat = LogFormat.JSON
     drain_seconds: float = Field(20.0, ge=0, description="time a stopping service takes to hand over, seconds")

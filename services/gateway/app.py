@@ -37,13 +37,18 @@ async def serving(settings: GatewaySettings) -> AsyncIterator[tuple[Gateway, Htt
     gateway.engine.start()
     try:
         async with AsyncExitStack() as stack:
-            server = HttpServer(app, settings.host, settings.port, ws=upgrade.factory(gateway))
+            deadline = settings.request_deadline
+            server = HttpServer(
+                app, settings.host, settings.port, ws=upgrade.factory(gateway), request_deadline=deadline
+            )
             for part in (nats, gateway.delivery, gateway.canary, gateway.revocations, gateway.service, server):
                 await stack.enter_async_context(part)
             if gateway.jwks is not None:
                 await stack.enter_async_context(gateway.jwks)
             if settings.ops_port is not None:
-                operating = await stack.enter_async_context(HttpServer(operations, settings.host, settings.ops_port))
+                operating = await stack.enter_async_context(
+                    HttpServer(operations, settings.host, settings.ops_port, request_deadline=deadline)
+                )
                 log.info("operations served", host=operating.host, port=operating.port)
             log.info("gateway started", host=server.host, port=server.port, max_connections=settings.max_connections)
             yield gateway, server

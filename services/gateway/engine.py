@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, Protocol
 
 from services.gateway import frames
@@ -27,21 +28,28 @@ from shared.wire import CloseCode
 
 log = logs.get(__name__)
 
-_READ_SIZE = 65_536
+# A client that floods has its messages read a few at a time, in turns with all others; a large one is read at once.
+_READ_SIZE = 2_048
+_READ_MORE = 65_536
 _POLL_BATCH = 128
 # A fan-out gives the loop back after this long; a write takes about 10 us, so the clock is asked every 32 of them.
 _SLICE_SECONDS = 0.004
 _SLICE_CHECK = 32
+_GOODBYE_SECONDS = 1.0  # for a client to read why nobody listens to it any more
 _CLOSE_TIMEOUT = 5.0  # seconds a closing handshake may take before the socket is dropped
 ABNORMAL = 1006  # RFC 6455 section 7.1.5: "gone without a close frame"; never sent
 
 
 class Phase(IntEnum):
-    """Where a connection stands. OPEN → CLOSING (our close frame is out) → CLOSED; also OPEN → CLOSED."""
+    """Where a connection stands: OPEN → CLOSING (our close frame is out) → CLOSED; also OPEN → CLOSED.
+
+    DEAF is CLOSING without waiting for an answer: nothing is read any more.
+    """
 
     OPEN = 0
     CLOSING = 1
-    CLOSED = 2
+    DEAF = 2
+    CLOSED = 3
 
 
 class Connection:
@@ -140,7 +148,7 @@ class _FanOut:
 
     __slots__ = ("at", "batch", "connections", "done")
 
-    def __init__(self, batch: Batch, connections: list[Connection], done: list[Callable[[int], None]]) -> None:
+    def __init__(self, batch: Batch, connections: list[Connection], done: list[Callable[[], None]]) -> None:
         self.batch, self.connections, self.done = batch, connections, done
         self.at = 0
 
@@ -274,6 +282,14 @@ class Engine:
                 # Stands in the way of the fast path: nothing may follow a close frame.
                 connection.backlog = Backlog()
 
+    def hang_up(self, connection: Connection, code: int, reason: str = "") -> None:
+        """Say goodbye to a client that floods: nothing it sends is read any more, and it is gone a moment later."""
+        self.close_connection(connection, code, reason)
+        if connection.phase is Phase.CLOSING:
+            connection.phase = Phase.DEAF
+            self._poller.remove(connection.fd)
+            self._closing[connection] = time.monotonic() + _GOODBYE_SECONDS
+
     # --- out ---------------------------------------------------------------------------------------------------------
 
     def send(self, connection: Connection, *batch: Frame) -> None:
@@ -299,7 +315,7 @@ class Engine:
         """Make what was posted to `group` until now go to its present members only, before somebody joins."""
         if group.pending:
             self._dirty.remove(group)
-            self._queue.append(_FanOut(self._take(group), group.snapshot(), self._done.pop(group, [])))
+            self._queue.append(self._fan_out_of(group))
             self._kick()
 
     def settle(self, connection: Connection) -> None:
@@ -315,6 +331,11 @@ class Engine:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         assert self._loop is not None  # post() needs connections, and those come after start()
         return self._loop
+
+    def _fan_out_of(self, group: Group) -> _FanOut:
+        connections = group.snapshot()
+        done: list[Callable[[], None]] = [partial(one, len(connections)) for one in self._done.pop(group, ())]
+        return _FanOut(self._take(group), connections, done)
 
     def _take(self, group: Group) -> Batch:
         batch = Batch(group.pending)
@@ -332,7 +353,7 @@ class Engine:
         dirty, self._dirty = self._dirty, []
         if len(dirty) == 1:
             group = dirty[0]
-            self._queue.append(_FanOut(self._take(group), group.snapshot(), self._done.pop(group, [])))
+            self._queue.append(self._fan_out_of(group))
         elif dirty:
             self._flush_many(dirty)
         if not self._running:
@@ -342,10 +363,10 @@ class Engine:
         # Whoever is in several of these groups still gets one write: connections are sorted by what they get.
         gets: dict[Connection, Batch] = {}
         joined: dict[tuple[Batch, Batch], Batch] = {}
-        done: list[Callable[[int], None]] = []
+        done: list[Callable[[], None]] = []
         for group in dirty:
             batch = self._take(group)
-            done += self._done.pop(group, [])
+            done += [partial(one, len(group.members)) for one in self._done.pop(group, ())]
             for connection in group.members:
                 before = gets.get(connection)
                 if before is None:
@@ -375,7 +396,7 @@ class Engine:
                 break
             self._queue.popleft()
             for done in fan_out.done:
-                done(len(fan_out.connections))
+                done()
         self._longest_turn = max(self._longest_turn, time.perf_counter() - started)
 
     def _advance(self, fan_out: _FanOut, deadline: float) -> bool:
@@ -487,10 +508,11 @@ class Engine:
     # --- in ----------------------------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        deadline = time.perf_counter() + _SLICE_SECONDS / 2
-        for number, (fd, ready) in enumerate(self._poller.ready(_POLL_BATCH), 1):
-            if not number % 16 and time.perf_counter() >= deadline:
-                return  # the rest is still ready in the next turn
+        started = now = time.perf_counter()
+        deadline = started + _SLICE_SECONDS / 2
+        for fd, ready in self._poller.ready(_POLL_BATCH):
+            if now >= deadline:
+                break  # the rest is still ready in the next turn
             connection = self._connections.get(fd)
             if connection is None:
                 continue  # dropped while an earlier one of this batch was served
@@ -503,10 +525,13 @@ class Engine:
                 # One client's trouble must not stop the poller for all; the stack trace says what it was.
                 log.exception("connection failed", connection=repr(connection))
                 self._drop(connection, int(CloseCode.INTERNAL_ERROR))
+            now = time.perf_counter()
+        self._longest_turn = max(self._longest_turn, now - started)
 
     def _readable(self, connection: Connection) -> None:
         try:
-            data = os.read(connection.fd, _READ_SIZE)
+            large = connection.parser is not None and connection.parser.pending >= _READ_SIZE
+            data = os.read(connection.fd, _READ_MORE if large else _READ_SIZE)
         except BlockingIOError:
             return
         except OSError:
@@ -553,6 +578,7 @@ class Engine:
         if connection.phase is Phase.CLOSED:
             return
         code = connection.close_code or code
+        deaf = connection.phase is Phase.DEAF
         connection.phase = Phase.CLOSED
         fd, connection.fd = connection.fd, -1
         del self._connections[fd]
@@ -560,7 +586,8 @@ class Engine:
         self._closing.pop(connection, None)
         connection.backlog = connection.parser = None
         self.deflating -= connection.deflate
-        self._poller.remove(fd)
+        if not deaf:
+            self._poller.remove(fd)
         os.close(fd)
         self._application.closed(connection, code)
 

@@ -107,6 +107,11 @@ class Parser:
         """Whether nothing is half read, so that the parser can be dropped."""
         return not self._buffer and not self._opcode
 
+    @property
+    def pending(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[Message]:
         """Return the messages that `data` completes; raises PeerError where the client breaks the protocol."""
         if self._buffer:

@@ -171,7 +171,7 @@ class Gateway:
                     self.engine.settle(connection)
                     self._leave(connection, effect)
                 case Close():
-                    self.engine.close_connection(connection, effect.code, effect.reason)
+                    self.engine.hang_up(connection, effect.code, effect.reason)
                 case Authenticate():
                     self._authenticate(connection, effect)
                 case Acknowledge():

@@ -39,6 +39,11 @@ class GatewayService:
         self._service: Service | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def registered(self) -> bool:
+        """Whether other pods' questions are answered."""
+        return self._service is not None
+
     async def __aenter__(self) -> GatewayService:
         self._task = asyncio.create_task(self._register(), name="micro-service")
         return self
@@ -61,10 +66,11 @@ class GatewayService:
             stats_handler=self._statistics,
         )
         try:
-            self._service = await add_service(self._connection.client, config)
-            endpoint = EndpointConfig(name="analytics", subject=_SUBJECT, handler=self._answer)
-            await self._service.add_endpoint(endpoint)
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+            service = await add_service(self._connection.client, config)
+            await service.add_endpoint(EndpointConfig(name="analytics", subject=_SUBJECT, handler=self._answer))
+            await self._connection.flush()
+            self._service = service
+        except (nats.errors.Error, NatsUnavailable, TimeoutError, OSError) as error:
             log.warning("not registered as a micro service: analytics stay this pod's own", error=repr(error))
 
     def _report(self) -> dict[str, object]:

@@ -236,6 +236,26 @@ async def slow(broker: Broker, seconds: float) -> list[Row]:
     return rows
 
 
+async def abuse(broker: Broker, seconds: float) -> list[Row]:
+    """500 clients, alone and beside an abuser: 10,000 messages a second from 50 connections that come back at once."""
+    rows = []
+    for name, rate in (("left alone", 0), ("abused", 10_000)):
+        async with servers.gateway(broker) as server, clients(server, 500) as (load, _):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.bench.abuse", str(server.port), server.path,
+                "--rate", str(rate), "--seconds", str(seconds + 3), stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            pin(process.pid, LOAD_CORE)
+            row = await deliver(server, load, 500, rate=50, burst=1, seconds=seconds)
+            row |= await asyncio.to_thread(_lag, server.port)
+            output, _ = await process.communicate()
+            told = json.loads(output)
+            rows.append(
+                {**row, "server": f"gateway, {name}", "abuse_sent": told["sent"], "abuse_closed": told["closed"]}
+            )
+    return rows
+
+
 async def storm(broker: Broker, _: float) -> list[Row]:
     """5,000 clients connect and subscribe at once."""
     async with servers.gateway(broker) as server:
@@ -318,6 +338,7 @@ SCENARIOS: dict[str, Callable[[Broker, float], Awaitable[list[Row]]]] = {
     "wide": wide,
     "channels": channels,
     "slow": slow,
+    "abuse": abuse,
     "storm": storm,
     "restart": restart,
     "out": out,
@@ -335,6 +356,8 @@ COLUMNS = {
     "loop_lag_max_ms": ("loop lag ms", "{:.1f}"),
     "connected_seconds": ("s to connect", "{:.2f}"),
     "closed": ("closed", "{:.0f}"),
+    "abuse_sent": ("abuser sent", "{:.0f}"),
+    "abuse_closed": ("abuser closed", "{:.0f}"),
     "back": ("back", "{:.0f}"),
     "longest_ms": ("longest ms without service beyond the pause", "{:.0f}"),
     "nats_us_per_message": ("NATS µs/msg", "{:.0f}"),

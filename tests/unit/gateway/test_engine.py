@@ -140,6 +140,22 @@ async def test_a_connection_in_two_groups_gets_one_write_with_both(engine: Engin
     assert engine.statistics.writes == 1
 
 
+async def test_what_is_posted_tells_to_how_many_it_went_whether_or_not_other_groups_had_something_too(
+    engine: Engine,
+) -> None:
+    one, two, told = Group(), Group(), dict[str, int]()
+    peers = [Peer(engine) for _ in range(3)]
+    for peer in peers:
+        one.add(peer.connection)
+    two.add(peers[0].connection)
+    engine.post(one, Frame(b"a"), lambda count: told.update(a=count))
+    engine.post(two, Frame(b"b"), lambda count: told.update(b=count))
+    assert await peers[2].read(1) == b"a"
+    assert await peers[0].read(2) == b"ab"
+    await asyncio.sleep(0)
+    assert told == {"a": 3, "b": 1}
+
+
 async def test_who_joins_after_a_seal_does_not_get_what_was_posted_before(engine: Engine) -> None:
     early, late, group = Peer(engine), Peer(engine), Group()
     group.add(early.connection)
@@ -225,6 +241,18 @@ async def test_closing_waits_for_the_clients_answer_and_sends_nothing_after_the_
     peer.send(masked(frames.CLOSE, struct.pack("!H", 1012)))
     assert await peer.ended()
     assert recorder.closings == [1012]
+
+
+async def test_a_client_that_floods_is_read_no_more_and_gone_a_moment_later(engine: Engine, recorder: Recorder) -> None:
+    peer = Peer(engine)
+    engine.hang_up(peer.connection, 4429, "enough")
+    peer.send(masked(frames.TEXT, b"x") * 50)
+    frame = frames.encode_close(4429, "enough")
+    assert await peer.read(len(frame)) == frame
+    await recorder.until(lambda: recorder.closings)
+    assert recorder.closings == [4429]
+    assert not recorder.messages
+    assert not engine.connections()
 
 
 async def test_a_client_that_vanishes_is_noticed_and_its_descriptor_given_back(
