@@ -138,6 +138,41 @@ def scoring() -> None:
 
 
 @app.command()
+def evaluate(
+    what: Annotated[str, typer.Argument(help="stories, trends or trust")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="A CSV file with labels or times; for trust the folder of the label sets."),
+    ],
+    plot: Annotated[Path | None, typer.Option(help="Draw it, too (PNG).")] = None,
+    fit: Annotated[bool, typer.Option(help="trust: fit the headline model first and write it.")] = False,
+) -> None:
+    """Measure the producers against labelled data."""
+    if what == "trust":
+        from services.scoring import evaluate as trust
+
+        results = trust.evaluate(data, fit=fit)
+        typer.echo(trust.table(results))
+        if plot is not None:
+            trust.draw(results, plot)
+        return
+    from services.publisher import evaluate as producers
+
+    if what == "stories":
+        clusterings = producers.evaluate_stories(data)
+        typer.echo(producers.story_table(clusterings))
+        if plot is not None:
+            producers.draw_stories(clusterings, plot)
+    elif what == "trends":
+        bursts, by_day = producers.evaluate_trends(data)
+        typer.echo(producers.trend_table(bursts, by_day))
+        if plot is not None:
+            producers.draw_trends(bursts, plot)
+    else:
+        raise StartupFailed(f"nothing called {what!r} can be evaluated: stories, trends or trust")
+
+
+@app.command()
 def tail(
     channels: Annotated[list[str], typer.Argument(help="trends, stories, story:<id>, trust_scores, user:<id>")],
     url: Annotated[

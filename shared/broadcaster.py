@@ -96,6 +96,8 @@ class Broadcaster:
         previous_score: float | None = None,
         confidence: float | None = None,
         simulated: bool | None = None,
+        model: str | None = None,
+        story_revision: int | None = None,
         message_id: str | None = None,
     ) -> Published:
         """Publish a story's score to everyone on `trust_scores` and on `story:<id>`.
@@ -110,6 +112,8 @@ class Broadcaster:
             previous_score=previous_score,
             confidence=confidence,
             simulated=simulated,
+            model=model,
+            story_revision=story_revision,
         ).to_json()
         message_id = message_id or uuid.uuid4().hex
         await self._event(channels.story(story_id), payload, f"{message_id}:story")

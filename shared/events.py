@@ -156,6 +156,10 @@ class Signal(_Event):
     contribution: Finite = Field(description="points it moves the score from the neutral 50")
     confidence: Unit
     explanation: str
+    previous_value: Unit | None = Field(default=None, description="its value when the score was last told")
+    change: Finite | None = Field(
+        default=None, description="points it moved the score by since then; those of all signals add up to the move"
+    )
 
 
 class TrustScore(_Event):
@@ -166,5 +170,6 @@ class TrustScore(_Event):
     confidence: Unit
     signals: tuple[Signal, ...]
     previous_score: Score | None = None
+    model: str = Field(default="", description="version of the rules and fitted weights the score comes from")
     scored_at: Time
     simulated: bool = False

@@ -285,7 +285,7 @@ class StoryUpdate(_EventMessage):
 
 
 class TrustScoreUpdate(_EventMessage):
-    """A story's trust score moved."""
+    """A story's trust score moved: by what each signal's `change` says, because of the story's `story_revision`."""
 
     type: Literal["trust_score_update"] = "trust_score_update"
     story_id: str
@@ -294,6 +294,8 @@ class TrustScoreUpdate(_EventMessage):
     previous_score: Score | None = None
     confidence: float | None = None
     simulated: bool | None = None
+    model: str | None = None
+    story_revision: int | None = None
 
 
 class UserMessage(_EventMessage):

@@ -74,7 +74,7 @@ class StorySettings(RoleSettings):
     """When items are one story."""
 
     port: int = Field(8003, ge=0, le=65_535, description="HTTP port; 0 picks a free one")
-    story_similarity: float = Field(0.1, gt=0, lt=1, description="least resemblance of an item to the story it joins")
+    story_similarity: float = Field(0.12, gt=0, lt=1, description="least resemblance of an item to the story it joins")
     story_window: float = Field(72 * 3_600.0, gt=0, description="seconds of event time a silent story stays open")
     story_min_items: int = Field(2, gt=0, description="fewer items are not told as a story")
     story_max_open: int = Field(20_000, gt=0, description="open stories; past it the longest silent closes")

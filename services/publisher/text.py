@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from wordfreq import zipf_frequency
 
 from shared.events import TermKind
 
@@ -50,6 +53,10 @@ class Term:
     kind: TermKind
 
 
+# A word as common as "house" or "black" tells nothing alone, whatever the news; a pair with it does.
+_TELLING = 2.3
+
+
 def words(text: str) -> list[str]:
     """Return the words of `text` in order, lower case, possessives cut; digits count as words."""
     return [_POSSESSIVE.sub("", word.lower()) for word in _WORD.findall(text)]
@@ -79,6 +86,15 @@ def stem(word: str) -> str:
             root = root[:-1]
         return root
     return word
+
+
+@lru_cache(maxsize=65_536)
+def rarity(word: str) -> float:
+    """Return how rare a word is in English: powers of ten below the commonest, 0 to 5; unknown words are the rarest.
+
+    From the frequencies of `wordfreq` (R. Speer, https://doi.org/10.5281/zenodo.7199437), whose Zipf scale ends at 7.5.
+    """
+    return 7.5 - max(2.5, float(zipf_frequency(word, "en", wordlist="small")))
 
 
 def hashtags(text: str) -> list[str]:
@@ -138,7 +154,8 @@ def terms(title: str, tags: Sequence[str] = ()) -> list[Term]:
     for at, word in enumerate(plain):
         if not _topical(word):
             continue
-        found.setdefault(word, Term(word, word, TermKind.KEYWORD))
+        if rarity(word) >= _TELLING:
+            found.setdefault(word, Term(word, word, TermKind.KEYWORD))
         if at + 1 < len(plain) and _topical(plain[at + 1]):
             pair = f"{word} {plain[at + 1]}"
             found.setdefault(pair, Term(pair, pair, TermKind.KEYWORD))

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.scoring import headline
 from services.scoring.evidence import Evidence
 from services.scoring.signals import SIGNALS
 from services.scoring.sources import SourceTable
 from shared.events import Signal, TrustScore
 
 NEUTRAL = 50.0
+MODEL = f"trust-2+{headline.fitted().version}"  # changes with the rules below and with what was fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Told:
     revision: int  # of the story
     score: float
     confidence: float
-    known: tuple[str, ...]  # signals that had a value
+    values: dict[str, float | None]
+    contributions: dict[str, float]
 
 
 def assess(evidence: Evidence, table: SourceTable, now: datetime) -> TrustScore:
@@ -62,6 +65,7 @@ def assess(evidence: Evidence, table: SourceTable, now: datetime) -> TrustScore:
         score=min(100.0, max(0.0, score)),
         confidence=round(sum(signal.weight for signal in signals), 4),
         signals=tuple(signals),
+        model=MODEL,
         scored_at=now,
         simulated=evidence.simulated,
     )
@@ -69,8 +73,32 @@ def assess(evidence: Evidence, table: SourceTable, now: datetime) -> TrustScore:
 
 def told(score: TrustScore, revision: int) -> Told:
     """Return what to remember of a score that is told."""
-    known = tuple(signal.name for signal in score.signals if signal.value is not None)
-    return Told(revision, score.score, score.confidence, known)
+    return Told(
+        revision,
+        score.score,
+        score.confidence,
+        {signal.name: signal.value for signal in score.signals},
+        {signal.name: signal.contribution for signal in score.signals},
+    )
+
+
+def compared(score: TrustScore, before: Told) -> TrustScore:
+    """Return `score` with what it was before and what each signal moved it by.
+
+    A signal of an older version that is no more would leave a difference unexplained: then nothing is compared.
+    """
+    if before.contributions.keys() != {signal.name for signal in score.signals}:
+        return score
+    signals = [
+        signal.model_copy(
+            update={
+                "previous_value": before.values.get(signal.name),
+                "change": round(signal.contribution - before.contributions[signal.name], 2),
+            }
+        )
+        for signal in score.signals
+    ]
+    return score.model_copy(update={"previous_score": before.score, "signals": tuple(signals)})
 
 
 def material(score: TrustScore, before: Told | None, rules: Rules) -> bool:
@@ -80,5 +108,5 @@ def material(score: TrustScore, before: Told | None, rules: Rules) -> bool:
     return (
         abs(score.score - before.score) >= rules.min_change
         or abs(score.confidence - before.confidence) >= rules.min_confidence_change
-        or told(score, before.revision).known != before.known
+        or any((signal.value is None) != (before.values.get(signal.name) is None) for signal in score.signals)
     )

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from services.scoring.evidence import Evidence
 from services.scoring.metrics import ScoringMetrics
-from services.scoring.score import Rules, Told, assess, material, told
+from services.scoring.score import Rules, Told, assess, compared, material, told
 from services.scoring.settings import ScoringSettings
 from services.scoring.sources import SourceTable, load_sources
 from shared import logs
@@ -135,13 +135,17 @@ class Scorer:
         if before is None or before.revision < story.revision:
             score = assess(Evidence.of(story), self._table, datetime.now(UTC))
             if material(score, before, self._rules):
+                if before is not None:
+                    score = compared(score, before)
                 # Told first and remembered after: a crash in between tells it again, under the same id, once.
                 await self._broadcaster.trust_score_update(
                     story.id,
                     score.score,
                     score.signals,
-                    previous_score=None if before is None else before.score,
+                    previous_score=score.previous_score,
                     confidence=score.confidence,
+                    model=score.model,
+                    story_revision=story.revision,
                     simulated=story.simulated or None,
                     message_id=f"score:{story.id}:{story.revision}",
                 )

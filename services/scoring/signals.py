@@ -7,12 +7,12 @@ missing evidence moves nothing.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from services.scoring import headline
 from services.scoring.evidence import Evidence
 from services.scoring.sources import SourceTable
 
@@ -114,45 +114,16 @@ def temporal_consistency(evidence: Evidence) -> Reading:
     )
 
 
-# Marks of a headline that sells rather than tells. Each costs a share of the headline's value.
-_MARKS: Mapping[str, tuple[re.Pattern[str], float]] = {
-    "exclamation marks": (re.compile(r"!"), 0.35),
-    "words in capitals": (re.compile(r"\b(?!(?:[A-Z]{2,4})\b)[A-Z]{4,}\b.*\b[A-Z]{4,}\b"), 0.4),
-    "speaking to the reader": (re.compile(r"\b(you|your|you'll|you're|yours)\b", re.IGNORECASE), 0.25),
-    "a teaser": (
-        re.compile(
-            r"\b(won'?t believe|will (shock|amaze|blow)|what happen(s|ed) next|the reason why|this is (why|what|how)|"
-            r"things (that|you)|secrets?\b.*\b(hid|reveal)|here'?s (why|what|how))",
-            re.IGNORECASE,
-        ),
-        0.4,
-    ),
-    "a numbered list": (re.compile(r"^\W*\d{1,2}\s+\w+"), 0.3),
-    "superlatives": (
-        re.compile(r"\b(shocking|insane|unbelievable|epic|mind-?blowing|incredible|explosive)\b", re.I),
-        0.3,
-    ),
-    "a question": (re.compile(r"\?\s*$"), 0.15),
-}
-
-
 def content_quality(evidence: Evidence) -> Reading:
-    """How soberly the headlines are written: the mean over reports, each losing for marks of selling."""
+    """How soberly the headlines are written: one minus the mean likelihood that they sell rather than tell."""
     titles = list(dict.fromkeys(item.title for item in evidence.items))
     if not titles:
         return Reading(None, UNKNOWN, "no headline to read")
-    found: Counter[str] = Counter()
-    values = []
-    for title in titles:
-        value = 1.0
-        for name, (pattern, cost) in _MARKS.items():
-            if pattern.search(title):
-                found[name] += 1
-                value *= 1.0 - cost
-        values.append(value)
+    judgements = [headline.judge(title, headline.fitted()) for title in titles]
+    found = Counter(mark for judgement in judgements for mark in judgement.because)
     marks = ", ".join(f"{name} ({count})" for name, count in found.most_common(3))
     return Reading(
-        sum(values) / len(values),
+        1.0 - sum(judgement.sells for judgement in judgements) / len(titles),
         1.0 - 0.5 ** (len(titles) / 2.0),
         f"{_count(len(titles), 'headline')}: " + (f"marks of selling: {marks}" if marks else "no mark of selling"),
     )

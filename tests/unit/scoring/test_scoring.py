@@ -119,17 +119,17 @@ def test_an_old_story_revived_is_less_consistent() -> None:
         "You WON'T BELIEVE what the MAYOR did!!!",
         "17 Reasons Your Cat Hates You",
         "This is why everyone is leaving",
-        "Is this the end of coffee?",
+        "What your favourite pizza says about you",
     ],
 )
 def test_headlines_that_sell_are_told_from_headlines_that_tell(loud: str) -> None:
     sober = signals.content_quality(evidence(item(1, "Council approves budget for harbour bridge")))
-    assert value(sober) == 1.0
-    assert value(signals.content_quality(evidence(item(1, loud)))) < 0.9
+    assert value(sober) > 0.8
+    assert value(signals.content_quality(evidence(item(1, loud)))) < 0.5
 
 
 def test_agencies_in_capitals_are_no_shouting() -> None:
-    assert value(signals.content_quality(evidence(item(1, "NATO and NASA sign accord with OPEC")))) == 1.0
+    assert value(signals.content_quality(evidence(item(1, "NATO and NASA sign accord with OPEC")))) > 0.7
 
 
 def test_the_shares_of_the_signals_are_the_whole() -> None:
