@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE := $(shell command -v npm 2>/dev/null)
 INPUT ?=
 SPEED ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format chaos conformance bench lock clean
+.PHONY: help setup dashboard types run test lint format chaos conformance bench lock clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,17 +22,32 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## Run everything on http://127.0.0.1:8000 (INPUT=file.csv replays a file, SPEED=600 times faster)
+dashboard: services/dashboard/dist/index.html ## Build the dashboard (needs Node.js 20 or newer)
+
+services/dashboard/node_modules/.package-lock.json: services/dashboard/package-lock.json
+	cd services/dashboard && npm ci --no-audit --no-fund --loglevel=error
+
+services/dashboard/dist/index.html: services/dashboard/node_modules/.package-lock.json $(shell find services/dashboard/src -type f) services/dashboard/index.html
+	cd services/dashboard && npm run --silent build -- --logLevel warn
+	@touch $@
+
+types: setup services/dashboard/node_modules/.package-lock.json ## Make the browser's types from the Python models
+	$(BIN)/python -m services.gateway.schema > services/dashboard/src/realtime/wire.schema.json
+	cd services/dashboard && npm run --silent types
+
+run: setup $(if $(NODE),dashboard) ## Run everything on http://127.0.0.1:8000 (INPUT=file.csv replays a file, SPEED=600 times faster)
 	@$(BIN)/veracity local $(if $(INPUT),--replay "$(INPUT)" --speed $(SPEED))
 
-test: setup ## All tests, against the real nats-server
+test: setup $(if $(NODE),dashboard) ## All tests, against the real nats-server, and in a browser where there is one
 	$(BIN)/python -m pytest
+	$(if $(NODE),cd services/dashboard && npm run --silent test)
 
 lint: setup ## Format, style, types, import contract and unsafe calls
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(if $(NODE),$(MAKE) --no-print-directory services/dashboard/node_modules/.package-lock.json && cd services/dashboard && npm run --silent check)
 	$(BIN)/bandit -q -c pyproject.toml -r services shared
 
 format: setup ## Format and mend what can be mended
@@ -51,5 +67,5 @@ lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --upgrade --extra dev --output-file requirements.lock pyproject.toml
 
 clean: ## Remove what was built or written, but not .venv
-	rm -rf var dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf services/dashboard/dist services/dashboard/node_modules var dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

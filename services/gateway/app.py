@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from services.gateway import routes, upgrade
+from services.gateway import pages, routes, upgrade
 from services.gateway.gateway import Gateway
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
@@ -34,6 +34,11 @@ async def serving(settings: GatewaySettings) -> AsyncIterator[tuple[Gateway, Htt
         operations = FastAPI(title="Veracity Realtime gateway, operations", version="1")
     operations.include_router(health.router("gateway", gateway.missing, registry))
     operations.include_router(routes.operations(gateway))
+    # Last: it answers whatever nothing else has.
+    if (settings.dashboard / "index.html").is_file():
+        app.mount("/", pages.Pages(directory=settings.dashboard, html=True), name="dashboard")
+    else:
+        app.include_router(pages.missing())
     gateway.engine.start()
     try:
         async with AsyncExitStack() as stack:

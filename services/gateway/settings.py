@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 
 from services.gateway.addresses import Network, parse_networks
 from services.gateway.credentials import Key, configured_key
 from services.gateway.engine import Limits
 from services.gateway.handshake import Policy
+from services.gateway.pages import BUILT
 from services.gateway.permissions import NOTHING, Grant, parse_grant
 from services.gateway.session import Rules
 from shared.errors import StartupFailed
@@ -54,6 +57,7 @@ class GatewaySettings(ServiceSettings):
     snapshot_depth: int = Field(2_000, gt=0, description="newest events a snapshot is made of")
     max_connection_age: float = Field(0.0, ge=0, description="seconds after which a client is sent elsewhere; 0: never")
     canary_interval: float = Field(5.0, gt=0, description="seconds between probes through NATS and back")
+    dashboard: Path = Field(BUILT, description="folder with the built dashboard, served at /")
     ops_port: int | None = Field(
         None,
         ge=0,
