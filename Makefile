@@ -8,7 +8,7 @@ INPUT ?=
 SPEED ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dashboard types run test lint format chaos conformance bench lock clean
+.PHONY: help setup dashboard types run test lint format chaos conformance bench lock deploy-tools manifests clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,7 +35,8 @@ types: setup services/dashboard/node_modules/.package-lock.json ## Make the brow
 	$(BIN)/python -m services.gateway.schema > services/dashboard/src/realtime/wire.schema.json
 	cd services/dashboard && npm run --silent types
 
-run: setup $(if $(NODE),dashboard) ## Run everything on http://127.0.0.1:8000 (INPUT=file.csv replays a file, SPEED=600 times faster)
+run: setup ## Run everything on http://127.0.0.1:8000 (INPUT=file.csv replays a file, SPEED=600 times faster)
+	@$(if $(NODE),$(MAKE) --no-print-directory dashboard || echo "the dashboard is not built; the rest runs without it")
 	@$(BIN)/veracity local $(if $(INPUT),--replay "$(INPUT)" --speed $(SPEED))
 
 test: setup $(if $(NODE),dashboard) ## All tests, against the real nats-server, and in a browser where there is one
@@ -63,8 +64,18 @@ conformance: setup ## Every Autobahn case, the slow compression groups too
 bench: setup ## Measure the gateway
 	$(BIN)/python -m tests.bench
 
-lock: setup ## Write requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --upgrade --extra dev --output-file requirements.lock pyproject.toml
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header
+
+lock: setup ## Write the lock files anew from pyproject.toml
+	$(COMPILE) --upgrade --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --extra gateway --extra publisher --extra scoring --extra build --output-file deploy/docker/requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --extra deploy --output-file deploy/requirements.lock pyproject.toml
+
+deploy-tools: setup ## Install what tests/deploy needs (Helm as a library, the Kubernetes schemas)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
+
+manifests: deploy-tools ## Render deploy/k8s anew from the chart
+	$(BIN)/python -m tests.deploy.render
 
 clean: ## Remove what was built or written, but not .venv
 	rm -rf services/dashboard/dist services/dashboard/node_modules var dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

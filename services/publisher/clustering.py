@@ -36,7 +36,7 @@ class Rules:
     """When an item belongs to a story and when a story is worth telling again. Found on real streams, see README."""
 
     similarity: float = 0.12  # least resemblance, 0 to 1, to join a story
-    merge_similarity: float = 0.15  # cosine of two stories that are one
+    merge_similarity: float = 0.25  # cosine of two stories that are one
     window: float = 72 * 3_600.0  # seconds of event time a story stays open after its last item
     decay: float = 200 * 3_600.0  # seconds after which a silent story resembles 1/e as much
     min_items: int = 2  # one report is not a story yet

@@ -32,8 +32,7 @@ def settings(broker: Broker, **more: Any) -> GatewaySettings:
     """Return settings of a gateway on a free port, quick to leave subjects."""
     return GatewaySettings(
         nats_url=broker.url,
-        port=0,
-        **{"subscription_linger": 0.2, "drain_seconds": 0.0, "nats_reconnect_wait": 0.2, **more},
+        **{"port": 0, "subscription_linger": 0.2, "drain_seconds": 0.0, "nats_reconnect_wait": 0.2, **more},
     )
 
 
