@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.2, help="of them one client hears")
     options = parser.parse_args()
     lines = [
-        "| clients | pods of one core | clients a pod | memory a pod | NATS to pods | egress | a pod's clients back in |",
+        "| clients | pods of one core | clients a pod | memory a pod | NATS to pods | egress | moved in |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for clients in (10_000, 1_000_000, 10_000_000):
