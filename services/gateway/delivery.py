@@ -126,6 +126,7 @@ class Delivery:
             self._send(connection, [Subscribed(channel=channel.name, id=join.request_id).to_json()])
             return
         topic = self.hub.wait(connection, join)
+        join = topic.waiting[connection]
         active = self.subscriptions.want(channel.subject)
         if active and topic.held is None and not join.offline and self._serve(topic, connection, join):
             return
@@ -198,13 +199,17 @@ class Delivery:
             return False, ()
         if window.covers(join.since):
             return True, [recent.frame for recent in window.after(join.since)]
-        patient = topic.attempts < _MAX_ATTEMPTS
+        tried = topic.attempts - join.waits_since
         if window.last is not None and join.since > window.last:
             # Seen on another pod, and still on its way to this one; if it does not come, it never was.
-            return None if topic.attempts < _MAX_ATTEMPTS_AHEAD else (False, ())
+            return None if tried < _MAX_ATTEMPTS_AHEAD else (False, ())
         if history is None:
             return None
-        if patient and history.complete and (history.events[-1].seq if history.events else 0) < window.base:
+        if (
+            tried < _MAX_ATTEMPTS
+            and history.complete
+            and (history.events[-1].seq if history.events else 0) < window.base
+        ):
             return None  # the replica that answered is behind what the leader has stored
         reaches = history.complete and _reaches(history, join.since)
         if window.last is None or not (reaches or join.offline):
@@ -415,9 +420,6 @@ class Delivery:
             self._settling[channel] = asyncio.create_task(self._keep_settling(channel), name=f"settle-{channel.name}")
 
     async def _keep_settling(self, channel: Channel) -> None:
-        topic = self.hub.topic(channel)
-        if topic is not None:
-            topic.attempts = 0
         try:
             await self._settle_until_done(channel)
         except Exception:  # a bug must not leave the channel silent without a word
@@ -514,9 +516,11 @@ class Delivery:
         """Serve those the window alone could not: one read of the stream for everybody it can serve."""
         topic.attempts += 1
         last = topic.window.last or 0
-        if any(join.since is not None and join.since > last for join in topic.waiting.values()):
-            late = topic.attempts == _MAX_ATTEMPTS_AHEAD // 2
-            if late and await self.history.last(channel) > (topic.window.last or 0):
+        ahead = [join for join in topic.waiting.values() if join.since is not None and join.since > last]
+        if ahead:
+            tried = {topic.attempts - join.waits_since for join in ahead}
+            overdue = _MAX_ATTEMPTS_AHEAD // 2 in tried
+            if overdue and await self.history.last(channel) > (topic.window.last or 0):
                 topic.held = []  # it should have come by now: fill in what is missing
                 return
             await asyncio.sleep(_BEHIND_SECONDS)
@@ -536,13 +540,13 @@ class Delivery:
             return  # in doubt again meanwhile
         oldest = min(asked, default=None)
         for connection, join in list(topic.waiting.items()):
-            # An incomplete read refuses whoever asked for most; the others are read for again, from later on.
-            if history is None or history.complete or join.since is None or join.since == oldest:
+            # An incomplete read refuses whoever asked for most; the others are read for again, from later on. Who came
+            # while it was read, and asks for more, is read for in the next round.
+            early = history is not None and oldest is not None and join.since is not None and join.since < oldest
+            if join.since == oldest or (not early and (history is None or history.complete or join.since is None)):
                 self._serve(topic, connection, join, history)
             else:
                 self._serve(topic, connection, join)
-        if not topic.waiting:
-            topic.attempts = 0
 
     async def _find_cursors(self, topic: Topic, channel: Channel) -> None:
         """Let those who come back without a position go on from what their user has acknowledged."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from services.gateway.engine import Connection, Frame, Group
@@ -30,7 +31,7 @@ class Topic:
         self.paced: dict[float, tuple[Group, Pacer[Frame]]] = {}
         self.waiting: dict[Connection, Join] = {}
         self.window = Window()
-        self.attempts = 0  # at serving those who wait, since nobody did
+        self.attempts = 0  # at serving those who wait; each of them counts from when it came
         self.epoch = ""
         self.has_history = True
         self.held: list[Any] | None = []  # what they are is the delivery's business
@@ -123,7 +124,7 @@ class Hub:
             topic.discard(connection)
         else:
             self._subscriptions[join.channel.kind] += 1
-        topic.waiting[connection] = join
+        topic.waiting[connection] = replace(join, waits_since=topic.attempts)
         return topic
 
     def leave(self, connection: Connection, channel: Channel) -> bool:

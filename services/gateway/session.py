@@ -51,6 +51,7 @@ class Join:
     epoch: str | None = None
     snapshot: bool = False
     offline: bool = False  # from where the user has acknowledged, whatever is left of it
+    waits_since: int = 0  # the channel's attempts at serving those who wait when this one began to
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from services.broker import Broker
 from shared.streams import ITEMS
 from tests.support.services import process, running_broadcaster
 
-SECONDS = 30.0 if os.environ.get("CHAOS") == "full" else 4.0
-ROWS = 20_000 if os.environ.get("CHAOS") == "full" else 4_000
+SECONDS = 30.0 if os.environ.get("CHAOS") == "full" else 2.0
+ROWS = 20_000 if os.environ.get("CHAOS") == "full" else 3_000
 ROUNDS = 2
 
 

@@ -12,6 +12,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.broker import Broker
 from services.gateway.gateway import Gateway
+from services.gateway.history import Read
+from shared import channels
 from shared.broadcaster import Broadcaster
 from shared.events import TrendPhase
 from tests.support.items import item, story, trend
@@ -163,6 +165,52 @@ async def test_the_seam_holds_under_full_publishing_load(broker: Broker, produce
         everyone = await asyncio.gather(*(follow(number) for number in range(12)))
         await publishing
     assert all(got == list(range(6, 601)) for got in everyone)
+
+
+async def test_who_comes_while_others_wait_in_vain_is_waited_for_as_long_as_they_are(
+    broker: Broker, producer: Broadcaster
+) -> None:
+    """Patience was counted for the channel: a client that came while another waited got what was left of it."""
+    async with running_gateway(broker) as (url, gateway), client(url) as vain, client(url) as late:
+        (last,) = await publish_trends(producer, 1, 1)
+        await vain.subscribe("trends")
+        topic = gateway.delivery.hub.topic(channels.TRENDS)
+        assert topic is not None
+        await vain.send(type="subscribe", channel="trends", since=last + 1_000, epoch=topic.epoch)
+        began = topic.attempts
+        await until(lambda: topic.attempts >= began + 15)
+        await late.send(type="subscribe", channel="trends", since=last + 1, epoch=topic.epoch)
+        assert (await vain.until("subscribed"))["recovered"] is False
+        await publish_trends(producer, 2, 2)
+        assert (await late.until("subscribed"))["recovered"] is True
+
+
+async def test_who_comes_while_the_stream_is_read_for_others_and_asks_for_more_is_read_for_too(
+    broker: Broker, producer: Broadcaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read for others begins too late for the newcomer: it was taken for all there is, and loss was claimed."""
+    async with running_gateway(broker, window_bytes=1_000) as (url, gateway), client(url) as one, client(url) as two:
+        seqs = await publish_trends(producer, 1, 20)
+        reading, go_on = asyncio.Event(), asyncio.Event()
+        read = gateway.delivery.history.read
+
+        async def slowly(channel: channels.Channel, start: int, **bounds: int) -> Read:
+            reading.set()
+            await go_on.wait()
+            return await read(channel, start, **bounds)
+
+        monkeypatch.setattr(gateway.delivery.history, "read", slowly)
+        await one.send(type="subscribe", channel="trends", since=seqs[14])
+        await reading.wait()
+        await two.send(type="subscribe", channel="trends", since=seqs[4])
+        topic = gateway.delivery.hub.topic(channels.TRENDS)
+        assert topic is not None
+        await until(lambda: len(topic.waiting) == 2)
+        go_on.set()
+        for joined, missed in ((one, 5), (two, 15)):
+            assert (await joined.until("subscribed"))["recovered"] is True
+            for number in range(21 - missed, 21):
+                assert (await joined.until("trend_update"))["data"]["mention_count"] == number
 
 
 async def test_a_snapshot_is_the_newest_state_of_each_thing_and_then_comes_live(
