@@ -1,10 +1,9 @@
 import { expect, test } from "vitest";
 import { select } from "../src/app/Stories";
 import { ago, signed } from "../src/app/format";
-import { reduce, type Snapshot } from "../src/app/store";
+import { EMPTY, reduce } from "../src/app/store";
 import type { ServerEvent } from "../src/realtime/messages";
 
-const EMPTY: Snapshot = { trends: new Map(), stories: new Map(), events: 0, loaded: false };
 const TIME = "2026-03-01T12:00:00Z";
 
 function story(id: string, more: object = {}): ServerEvent {
@@ -22,6 +21,14 @@ test("the newest state of each thing is kept, newest last", () => {
   expect(after.stories.get("a")).toMatchObject({ story: { item_count: 5 }, score: { trust_score: 70 } });
   expect(after.stories.get("a")!.scores).toHaveLength(1);
   expect(after.events).toBe(5);
+});
+
+test("a score that comes before its story waits for it", () => {
+  const before = reduce(EMPTY, [score("late", 70), score("never", 10)]);
+  expect(before.stories.size).toBe(0);
+  const after = reduce(before, [story("late")]);
+  expect(after.stories.get("late")).toMatchObject({ score: { trust_score: 70 }, scores: [{ score: 70 }] });
+  expect([...after.early.keys()]).toEqual(["never"]);
 });
 
 test("what has ended or gone into another is shown no longer", () => {

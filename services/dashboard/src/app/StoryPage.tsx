@@ -4,7 +4,7 @@ import { useEffect, useState, type ReactNode } from "react";
 import { Gauge, Sparkline } from "./charts";
 import { ago, moment, named, short, signed } from "./format";
 import { Empty, Panel, Skeleton } from "./parts";
-import { reduce, type Snapshot, type StoryState } from "./store";
+import { EMPTY, reduce, type Snapshot, type StoryState } from "./store";
 import type { ServerEvent, Signal } from "../realtime/messages";
 
 /** Return what is known of a story live, else what the gateway's history knows of it. */
@@ -16,8 +16,7 @@ export function useStory(id: string, live: Snapshot): StoryState | "loading" | "
     fetch(`api/v1/channels/story:${encodeURIComponent(id)}/history?limit=500`, { signal: ended.signal })
       .then(async (answer) => {
         const events = answer.ok ? ((await answer.json()) as { events: ServerEvent[] }).events : [];
-        const empty = { trends: new Map(), stories: new Map(), events: 0, loaded: true };
-        setPast({ id, state: reduce(empty, events).stories.get(id) });
+        setPast({ id, state: reduce(EMPTY, events).stories.get(id) });
       })
       .catch(() => {
         if (!ended.signal.aborted) setPast({ id, state: undefined });

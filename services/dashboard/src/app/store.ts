@@ -31,26 +31,31 @@ export interface StoryState {
 export interface Snapshot {
   readonly trends: ReadonlyMap<string, TrendState>;
   readonly stories: ReadonlyMap<string, StoryState>;
+  /** Scores of stories that have not come yet: each channel has an order, two have none between them. */
+  readonly early: ReadonlyMap<string, readonly TrustScoreUpdate[]>;
   /** Events taken since the page was opened. */
   readonly events: number;
   /** Whether the gateway has answered the first subscriptions. */
   readonly loaded: boolean;
 }
 
-const EMPTY: Snapshot = { trends: new Map(), stories: new Map(), events: 0, loaded: false };
+/** Nothing yet. */
+export const EMPTY: Snapshot = { trends: new Map(), stories: new Map(), early: new Map(), events: 0, loaded: false };
 
 /** Return `before` with `events` taken in. Pure. */
 export function reduce(before: Snapshot, events: readonly ServerEvent[]): Snapshot {
   const trends = new Map(before.trends);
   const stories = new Map(before.stories);
+  const early = new Map(before.early);
   for (const event of events) {
     if (event.type === "trend_update") takeTrend(trends, event.data);
-    else if (event.type === "story_update") takeStory(stories, event.data);
-    else if (event.type === "trust_score_update") takeScore(stories, event);
+    else if (event.type === "story_update") takeStory(stories, early, event.data);
+    else if (event.type === "trust_score_update") takeScore(stories, early, event);
   }
   bound(trends, MAX_TRENDS);
   bound(stories, MAX_STORIES);
-  return { trends, stories, events: before.events + events.length, loaded: true };
+  bound(early, MAX_STORIES);
+  return { trends, stories, early, events: before.events + events.length, loaded: true };
 }
 
 function takeTrend(trends: Map<string, TrendState>, trend: Trend): void {
@@ -60,16 +65,23 @@ function takeTrend(trends: Map<string, TrendState>, trend: Trend): void {
   trends.set(trend.id, { trend, velocities: [...(known?.velocities ?? []), trend.velocity].slice(-MAX_POINTS) });
 }
 
-function takeStory(stories: Map<string, StoryState>, story: Story): void {
+type Early = Map<string, readonly TrustScoreUpdate[]>;
+
+function takeStory(stories: Map<string, StoryState>, early: Early, story: Story): void {
   const known = stories.get(story.id);
   stories.delete(story.id);
   if (story.merged_into != null) return;
   stories.set(story.id, { story, score: known?.score, scores: known?.scores ?? [] });
+  for (const score of early.get(story.id) ?? []) takeScore(stories, early, score);
+  early.delete(story.id);
 }
 
-function takeScore(stories: Map<string, StoryState>, score: TrustScoreUpdate): void {
+function takeScore(stories: Map<string, StoryState>, early: Early, score: TrustScoreUpdate): void {
   const known = stories.get(score.story_id);
-  if (known === undefined) return;
+  if (known === undefined) {
+    early.set(score.story_id, [...(early.get(score.story_id) ?? []), score].slice(-MAX_POINTS));
+    return;
+  }
   const at = score.timestamp === undefined ? Date.now() : Date.parse(score.timestamp);
   const scores = [...known.scores, { at, score: score.trust_score }].slice(-MAX_POINTS);
   stories.set(score.story_id, { ...known, score, scores });
@@ -97,7 +109,6 @@ export class Store {
   /** Hear everything the dashboard shows, newest state first; returns what ends it. */
   start(client: RealtimeClient): () => void {
     const batch = perFrame((events) => this.set(reduce(this.snapshot, events)));
-    // Stories before their scores: a score of an unknown story has nothing to stand by.
     const ends = ["stories", "trends", "trust_scores"].map((channel) =>
       client.subscribe(channel, batch.push, { snapshot: true }),
     );
