@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from services.publisher.bursts import BurstDetector
 from services.publisher.clustering import Rules, StoryClusterer
-from shared.errors import StartupFailed
 from shared.events import Item, Trend, TrendPhase
+from shared.tables import read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def evaluate_stories(path: Path, rules: Rules | None = None) -> list[Clustering]
 
 
 def _labelled(path: Path) -> Iterable[tuple[Item, str]]:
-    for number, row in enumerate(_rows(path, "title", "story_id"), 1):
+    for number, row in enumerate(read_table(path, "title", "story_id"), 1):
         at = row.get("retimed_at") or row.get("published_at") or ""
         source = row.get("hostname") or row.get("source") or "unknown"
         try:
@@ -172,7 +172,7 @@ def evaluate_trends(path: Path) -> tuple[list[Burst], dict[str, list[Trend]]]:
 
 
 def _news(path: Path) -> Iterable[Item]:
-    for number, row in enumerate(_rows(path), 1):
+    for number, row in enumerate(read_table(path), 1):
         try:
             yield Item.model_validate(
                 {
@@ -185,17 +185,6 @@ def _news(path: Path) -> Iterable[Item]:
             )
         except ValidationError:
             continue  # no title or no time: no item, as in a replay
-
-
-def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise StartupFailed(f"{path} cannot be read: {error.strerror}") from error
-    if not rows or not set(columns) <= rows[0].keys():
-        raise StartupFailed(f"{path} needs the columns {', '.join(columns) or 'of a replay'}")
-    return rows
 
 
 # --- tables and pictures ---------------------------------------------------------------------------------------------

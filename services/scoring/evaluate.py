@@ -6,7 +6,6 @@ Labels: headlines called clickbait or not; domains in the upper or lower third o
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -23,8 +22,8 @@ from services.scoring import headline
 from services.scoring.evidence import Evidence
 from services.scoring.score import assess
 from services.scoring.sources import SourceTable, load_sources
-from shared.errors import StartupFailed
 from shared.events import ItemRef
+from shared.tables import read_table
 
 _HELD_OUT = 0.3
 _UNRELIABLE = frozenset(("fake", "conspiracy", "junksci", "unreliable", "clickbait", "rumor"))
@@ -101,36 +100,25 @@ def judge_reports(name: str, rows: Sequence[tuple[str, str, bool]], table: Sourc
 
 def read_headlines(path: Path) -> list[tuple[str, bool]]:
     """Read `headline,clickbait`."""
-    return [(row["headline"], row["clickbait"] == "1") for row in _rows(path, "headline", "clickbait")]
+    return [(row["headline"], row["clickbait"] == "1") for row in read_table(path, "headline", "clickbait")]
 
 
 def read_thirds(path: Path) -> dict[str, bool]:
     """Read `domain,pc1`; return the upper third as credible and the lower as not."""
-    ratings = {row["domain"]: float(row["pc1"]) for row in _rows(path, "domain", "pc1")}
+    ratings = {row["domain"]: float(row["pc1"]) for row in read_table(path, "domain", "pc1")}
     lower, upper = np.quantile(list(ratings.values()), (1 / 3, 2 / 3))
     return {domain: rating >= upper for domain, rating in ratings.items() if rating >= upper or rating <= lower}
 
 
 def read_unreliable(path: Path) -> set[str]:
     """Read `domain,type`; return those whose first type says that what they report is not reliable."""
-    return {row["domain"] for row in _rows(path, "domain", "type") if row["type"] in _UNRELIABLE}
+    return {row["domain"] for row in read_table(path, "domain", "type") if row["type"] in _UNRELIABLE}
 
 
 def read_reports(path: Path, credible: dict[str, bool]) -> list[tuple[str, str, bool]]:
     """Read `title,domain`; return the reports of domains that have a label."""
-    rows = _rows(path, "title", "domain")
+    rows = read_table(path, "title", "domain")
     return [(row["title"], row["domain"], credible[row["domain"]]) for row in rows if row["domain"] in credible]
-
-
-def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise StartupFailed(f"{path} cannot be read: {error.strerror}") from error
-    if not rows or not set(columns) <= rows[0].keys():
-        raise StartupFailed(f"{path} needs the columns {', '.join(columns)}")
-    return rows
 
 
 def _result(name: str, predicted: Sequence[float], labels: Sequence[bool], note: str = "") -> Result:
